@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+//
+// The promises of one network in one direction, as a plain value: limits, ports with their floors
+// and class IDs, and the tree that keeps them.
+//
+// Invariants: 1. no two ports share a class ID or a MAC address; 2. floor_sum() is the sum of the
+// ports' floors; 3. a refused call changes nothing.
+// Not thread-safe; the owner's lock covers it.
+#pragma once
+
+#include "virfloor/bandwidth.h"
+#include "virfloor/class_id_allocator.h"
+#include "virfloor/identity.h"
+#include "virfloor/tree.h"
+#include "virfloor/units.h"
+
+#include <optional>
+#include <string>
+#include <unordered_map>
+
+namespace virfloor {
+
+// Seen from the guests: inbound is what they receive, looked up by destination address.
+enum class Direction { inbound, outbound };
+
+struct Port {
+    Uuid uuid;
+    MacAddress mac;
+    ClassId id;
+    KilobytesPerSecond floor;
+
+    bool operator==(const Port&) const = default;
+};
+
+// The most that a full queue of the kernel sends for one class before the next has its turn; HTB
+// itself warns above 200000, and 60000 leaves room for the sums it makes.
+inline constexpr std::uint32_t max_quantum = 60000;
+
+class Network {
+public:
+    // limits: the network's <inbound>; mtu: of its bridge. Throws Error(config_unsupported) if the
+    // average is 0.
+    Network(std::string name, std::string bridge, const Rate& limits, Bytes mtu,
+            Direction direction = Direction::inbound);
+
+    const std::string& name() const { return name_; }
+    const std::string& bridge() const { return bridge_; }
+    const Rate& limits() const { return limits_; }
+    Bytes mtu() const { return mtu_; }
+    Direction direction() const { return direction_; }
+    KilobytesPerSecond floor_sum() const { return floor_sum_; }
+    const std::unordered_map<Uuid, Port>& ports() const { return ports_; }
+    const Port* find(const Uuid& uuid) const;
+    std::string class_id_bitmap() const { return ids_.bitmap(); }
+
+    // What unfloored guests keep when the floors add up to the limit, for ARP and DHCP: one part in
+    // 200 of the average, at least 1000 and at most 125000 bytes a second.
+    BytesPerSecond reserve() const;
+
+    // Takes a class ID, `preferred` if it is a port's and free, and promises the floor (> 0).
+    // Throws Error(operation_invalid) when the floors would add up to more than peak (or average),
+    // when the address has a floor on this network already, or when all IDs are taken.
+    const Port& plug(const Uuid& uuid, MacAddress mac, KilobytesPerSecond floor,
+                     std::optional<ClassId> preferred = {});
+    // As plug, but bound to keep what was promised before: takes floors beyond the limit as well.
+    const Port& restore(const Uuid& uuid, MacAddress mac, KilobytesPerSecond floor,
+                        std::optional<ClassId> preferred);
+    // Another floor (> 0) for a port that is there. Throws as plug.
+    const Port& update(const Uuid& uuid, KilobytesPerSecond floor);
+    // The port is forgotten, its ID free. It must be there.
+    void unplug(const Uuid& uuid);
+
+    // Only sees whether plug would be refused.
+    void admit(MacAddress mac, KilobytesPerSecond floor, const Port* in_place_of) const;
+
+    Tree tree() const;
+    // The part of the tree that a change of this port concerns: root, catchment, and the port's
+    // class and address if it is plugged.
+    Tree branch(const Uuid& uuid) const;
+
+private:
+    Tree trunk() const;
+    void add_branch(Tree& tree, const Port& port) const;
+    const Port& insert(const Uuid& uuid, MacAddress mac, KilobytesPerSecond floor,
+                       std::optional<ClassId> preferred);
+    Class make_class(ClassId id, std::optional<ClassId> parent, BytesPerSecond rate) const;
+    BytesPerSecond root_rate() const;
+    KilobytesPerSecond limit() const;
+
+    std::string name_, bridge_;
+    Rate limits_;
+    Bytes mtu_;
+    Direction direction_;
+    KilobytesPerSecond floor_sum_;
+    ClassIdAllocator ids_;
+    std::unordered_map<Uuid, Port> ports_;
+    std::unordered_map<MacAddress, Uuid> by_mac_;
+};
+
+// The time the kernel needs for `size` at `rate`, rounded up, at most 32 bits.
+Ticks transmit_time(Bytes size, BytesPerSecond rate);
+
+} // namespace virfloor

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "virfloor/bandwidth.h"
+
+#include "virfloor/error.h"
+#include "virfloor/xml.h"
+
+namespace virfloor {
+
+namespace {
+
+template <class Unit>
+Quantity<Unit> number(const xmlNode* element, const char* name, Quantity<Unit> most)
+{
+    const auto text = attribute(element, name);
+    if (!text)
+        return {};
+    const auto value = parse_number(*text);
+    if (!value || *value > most.count)
+        throw Error(Refusal::config_unsupported,
+                    "bandwidth " + std::string(name) + " '" + *text +
+                        "' is not a whole number from 0 to " + std::to_string(most.count));
+    return {*value};
+}
+
+Rate parse_rate(const xmlNode* element)
+{
+    const Rate rate{number(element, "average", max_rate), number(element, "peak", max_rate),
+                    number(element, "floor", max_rate), number(element, "burst", max_burst)};
+    const bool has_average = attribute(element, "average").has_value();
+    if (!has_average && !attribute(element, "floor"))
+        throw Error(Refusal::invalid_xml, "bandwidth needs the attribute average or floor");
+    if (!has_average && (rate.peak || rate.burst))
+        throw Error(Refusal::config_unsupported,
+                    "bandwidth attributes peak and burst need the attribute average");
+    return rate;
+}
+
+void parse_direction(const xmlNode* element, std::optional<Rate>& rate)
+{
+    if (rate)
+        throw Error(Refusal::invalid_xml, "bandwidth has two elements of one direction");
+    rate = parse_rate(element);
+}
+
+template <class Unit>
+std::string print(const char* name, Quantity<Unit> value)
+{
+    return value ? " " + std::string(name) + "='" + std::to_string(value.count) + "'" : "";
+}
+
+std::string print(const char* element, const std::optional<Rate>& rate, const std::string& indent)
+{
+    if (!rate || (!rate->average && !rate->floor))
+        return "";
+    return indent + "  <" + element + print("average", rate->average) + print("peak", rate->peak) +
+           print("floor", rate->floor) + print("burst", rate->burst) + "/>\n";
+}
+
+} // namespace
+
+Bandwidth parse_bandwidth(const xmlNode* element)
+{
+    Bandwidth bandwidth;
+    for (const xmlNode* at : children(element)) {
+        if (has_name(at, "inbound"))
+            parse_direction(at, bandwidth.inbound);
+        else if (has_name(at, "outbound"))
+            parse_direction(at, bandwidth.outbound);
+    }
+    return bandwidth;
+}
+
+std::string format_bandwidth(const Bandwidth& bandwidth, std::optional<ClassId> id, int indent)
+{
+    const std::string margin(indent, ' ');
+    return margin + "<bandwidth" + (id ? " classID='" + std::to_string(id->minor) + "'" : "") +
+           ">\n" + print("inbound", bandwidth.inbound, margin) +
+           print("outbound", bandwidth.outbound, margin) + margin + "</bandwidth>\n";
+}
+
+} // namespace virfloor

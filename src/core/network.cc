@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "virfloor/network.h"
+
+#include "virfloor/error.h"
+
+#include <algorithm>
+#include <limits>
+#include <stdexcept>
+
+namespace virfloor {
+
+namespace {
+
+__extension__ using Wide = unsigned __int128;
+
+constexpr std::uint64_t tick_nanoseconds = 64;
+constexpr std::uint64_t second_nanoseconds = 1'000'000'000;
+constexpr Ticks max_ticks{std::numeric_limits<std::uint32_t>::max()};
+
+// A bucket holds what a class may send at once after it was idle: 1 ms of its rate.
+constexpr Ticks usual_burst{1'000'000 / tick_nanoseconds};
+
+constexpr Bytes ethernet_header{14};
+
+constexpr BytesPerSecond least_reserve{1000};
+constexpr BytesPerSecond most_reserve{125'000};
+constexpr std::uint64_t reserve_part = 200;
+
+} // namespace
+
+Ticks transmit_time(Bytes size, BytesPerSecond rate)
+{
+    const Wide per_tick = Wide{rate.count} * tick_nanoseconds;
+    const Wide ticks = (Wide{size.count} * second_nanoseconds + per_tick - 1) / per_tick;
+    return ticks > max_ticks.count ? max_ticks : Ticks{static_cast<std::uint64_t>(ticks)};
+}
+
+Network::Network(std::string name, std::string bridge, const Rate& limits, Bytes mtu,
+                 Direction direction)
+    : name_(std::move(name)), bridge_(std::move(bridge)), limits_(limits), mtu_(mtu),
+      direction_(direction)
+{
+    if (!limits.average)
+        throw Error(Refusal::config_unsupported,
+                    "network '" + name_ + "' needs an average above 0 to give floors");
+}
+
+const Port* Network::find(const Uuid& uuid) const
+{
+    const auto at = ports_.find(uuid);
+    return at == ports_.end() ? nullptr : &at->second;
+}
+
+BytesPerSecond Network::reserve() const
+{
+    return std::clamp(BytesPerSecond{in_bytes(limits_.average).count / reserve_part},
+                      least_reserve, most_reserve);
+}
+
+BytesPerSecond Network::root_rate() const
+{
+    return std::max(in_bytes(limits_.average), in_bytes(floor_sum_) + reserve());
+}
+
+KilobytesPerSecond Network::limit() const
+{
+    return limits_.peak ? limits_.peak : limits_.average;
+}
+
+void Network::admit(MacAddress mac, KilobytesPerSecond floor, const Port* in_place_of) const
+{
+    const auto refuse = [&](const std::string& why) {
+        throw Error(Refusal::operation_invalid,
+                    "cannot guarantee floor=" + std::to_string(floor.count) + " to interface " +
+                        mac.text() + " on network '" + name_ + "' (bridge " + bridge_ +
+                        "): " + why);
+    };
+    const auto same_mac = by_mac_.find(mac);
+    if (same_mac != by_mac_.end() && !(in_place_of && same_mac->second == in_place_of->uuid))
+        refuse("port " + same_mac->second.text() + " with the same MAC address has a floor already");
+
+    const KilobytesPerSecond others =
+        floor_sum_ - (in_place_of ? in_place_of->floor : KilobytesPerSecond{});
+    if (others > limit() || floor > limit() - others)
+        refuse("combined inbound floor=" +
+               std::to_string((others + floor).count) + " would overcommit " +
+               (limits_.peak ? "peak=" : "average=") + std::to_string(limit().count));
+}
+
+const Port& Network::insert(const Uuid& uuid, MacAddress mac, KilobytesPerSecond floor,
+                            std::optional<ClassId> preferred)
+{
+    if (!floor || ports_.contains(uuid) || by_mac_.contains(mac))
+        throw std::logic_error("port " + uuid.text() + " cannot be plugged as it is");
+    auto id = preferred && ids_.take(*preferred) ? preferred : ids_.take();
+    if (!id)
+        throw Error(Refusal::operation_invalid,
+                    "cannot guarantee a floor to interface " + mac.text() + " on network '" +
+                        name_ + "' (bridge " + bridge_ + "): all class IDs from " +
+                        std::to_string(first_port_class.minor) + " to " +
+                        std::to_string(last_class.minor) + " are taken");
+    if (floor_sum_ > max_rate || floor > max_rate - floor_sum_) {
+        ids_.release(*id);
+        throw Error(Refusal::operation_invalid,
+                    "floors on network '" + name_ + "' add up to more than the kernel can count");
+    }
+    floor_sum_ += floor;
+    by_mac_.emplace(mac, uuid);
+    return ports_.emplace(uuid, Port{uuid, mac, *id, floor}).first->second;
+}
+
+const Port& Network::plug(const Uuid& uuid, MacAddress mac, KilobytesPerSecond floor,
+                          std::optional<ClassId> preferred)
+{
+    admit(mac, floor, nullptr);
+    return insert(uuid, mac, floor, preferred);
+}
+
+const Port& Network::restore(const Uuid& uuid, MacAddress mac, KilobytesPerSecond floor,
+                             std::optional<ClassId> preferred)
+{
+    return insert(uuid, mac, floor, preferred);
+}
+
+const Port& Network::update(const Uuid& uuid, KilobytesPerSecond floor)
+{
+    Port& port = ports_.at(uuid);
+    admit(port.mac, floor, &port);
+    floor_sum_ = floor_sum_ - port.floor + floor;
+    port.floor = floor;
+    return port;
+}
+
+void Network::unplug(const Uuid& uuid)
+{
+    const Port& port = ports_.at(uuid);
+    floor_sum_ -= port.floor;
+    ids_.release(port.id);
+    by_mac_.erase(port.mac);
+    ports_.erase(uuid);
+}
+
+Class Network::make_class(ClassId id, std::optional<ClassId> parent, BytesPerSecond rate) const
+{
+    const Bytes frame = mtu_ + ethernet_header;
+    const BytesPerSecond ceil = std::max(in_bytes(limit()), rate);
+    const auto bucket = [frame](BytesPerSecond at) {
+        return std::max(usual_burst, transmit_time(frame, at));
+    };
+    const std::uint64_t least_quantum = std::min<std::uint64_t>(frame.count, max_quantum);
+    const Wide share = Wide{rate.count} * max_quantum / in_bytes(limits_.average).count;
+    const auto quantum = std::clamp<Wide>(share, least_quantum, max_quantum);
+    return {.id = id,
+            .parent = parent,
+            .shape = {rate, ceil, bucket(rate), bucket(ceil),
+                      static_cast<std::uint32_t>(quantum)}};
+}
+
+Tree Network::trunk() const
+{
+    Tree tree;
+    tree.root = tree.filters = true;
+    Class root = make_class(root_class, {}, root_rate());
+    root.inner = true;
+    if (limits_.burst) {
+        root.shape.burst = transmit_time(in_bytes(limits_.burst), root.shape.rate);
+        if (!limits_.peak)
+            root.shape.cburst = root.shape.burst;
+    }
+    tree.classes.emplace(root.id, root);
+    tree.classes.emplace(catchment_class, make_class(catchment_class, root_class,
+                                                     root_rate() - in_bytes(floor_sum_)));
+    return tree;
+}
+
+void Network::add_branch(Tree& tree, const Port& port) const
+{
+    tree.classes.emplace(port.id, make_class(port.id, root_class, in_bytes(port.floor)));
+    tree.steering.emplace(port.mac, port.id);
+}
+
+Tree Network::tree() const
+{
+    Tree tree = trunk();
+    for (const auto& [uuid, port] : ports_)
+        add_branch(tree, port);
+    return tree;
+}
+
+Tree Network::branch(const Uuid& uuid) const
+{
+    Tree tree = trunk();
+    if (const Port* port = find(uuid))
+        add_branch(tree, *port);
+    return tree;
+}
+
+} // namespace virfloor

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "virfloor/port_xml.h"
+
+#include "virfloor/error.h"
+#include "virfloor/xml.h"
+#include "xml_text.h"
+
+namespace virfloor {
+
+namespace {
+
+const xmlChar* name(const char* text) { return reinterpret_cast<const xmlChar*>(text); }
+
+void remove(xmlNode* node)
+{
+    xmlUnlinkNode(node);
+    xmlFreeNode(node);
+}
+
+} // namespace
+
+KilobytesPerSecond PortDescription::floor() const
+{
+    return bandwidth.inbound ? bandwidth.inbound->floor : KilobytesPerSecond{};
+}
+
+PortDescription parse_port(std::string_view xml)
+{
+    const auto document = XmlDocument::parse(xml, "networkport");
+    const xmlNode* root = document.root();
+    PortDescription port;
+    const auto uuid = Uuid::parse(content(child(root, "uuid")).value_or(""));
+    const auto mac = MacAddress::parse(attribute(child(root, "mac"), "address").value_or(""));
+    if (!uuid || !mac)
+        throw Error(Refusal::invalid_xml, "network port needs a valid uuid and mac address");
+    port.uuid = *uuid;
+    port.mac = *mac;
+    if (const xmlNode* bandwidth = child(root, "bandwidth")) {
+        port.bandwidth = parse_bandwidth(bandwidth);
+        if (port.bandwidth.outbound && port.bandwidth.outbound->floor)
+            throw Error(Refusal::config_unsupported,
+                        "the attribute floor can be set on <inbound> alone");
+        if (const auto id = attribute(bandwidth, "classID")) {
+            const auto number = parse_number(*id);
+            if (!number || *number > last_class.minor)
+                throw Error(Refusal::invalid_xml, "class ID '" + *id + "' is not a number up to " +
+                                                      std::to_string(last_class.minor));
+            if (*number)
+                port.class_id = ClassId{static_cast<std::uint16_t>(*number)};
+        }
+    }
+    return port;
+}
+
+std::string without_floor(std::string_view xml, bool valid)
+{
+    const auto document = XmlDocument::parse(xml, "networkport");
+    xmlNode* bandwidth = child(document.root(), "bandwidth");
+    if (!bandwidth)
+        return document.text();
+    xmlUnsetProp(bandwidth, name("classID"));
+    if (xmlNode* inbound = child(bandwidth, "inbound")) {
+        xmlUnsetProp(inbound, name("floor"));
+        if (!attribute(inbound, "average")) {
+            if (valid)
+                remove(inbound);
+            else
+                xmlSetProp(inbound, name("average"), name("0"));
+        }
+    }
+    return document.text();
+}
+
+std::string with_floor(const std::string& port_xml, KilobytesPerSecond floor, ClassId id)
+{
+    auto bandwidth = parse_port(port_xml).bandwidth;
+    if (!bandwidth.inbound)
+        bandwidth.inbound.emplace();
+    bandwidth.inbound->floor = floor;
+    return replace_element(port_xml, "networkport", "bandwidth",
+                           {"vlan", "port", "rxfilters", "plug"},
+                           format_bandwidth(bandwidth, id, 2));
+}
+
+} // namespace virfloor
