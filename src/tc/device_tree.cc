@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "virfloor/device_tree.h"
+
+#include "netlink.h"
+#include "reader.h"
+#include "translator.h"
+#include "virfloor/log.h"
+
+#include <net/if.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <iterator>
+
+namespace virfloor::tc {
+
+struct DeviceTree::State {
+    State(std::shared_ptr<Netlink> netlink_, std::string device_, Direction direction)
+        : netlink(std::move(netlink_)), device(std::move(device_)),
+          key(direction == Direction::inbound ? MacKey::destination : MacKey::source)
+    {
+    }
+
+    // Sends the requests, and appends them to what is done; on a failure all that is done is taken
+    // back.
+    void carry_out(std::vector<Reversible> requests);
+    void take_back();
+    void find_leaf();
+    void reclaim_tables();
+    std::vector<Answer> send(const std::vector<Request>& requests);
+    int find_device() const;
+
+    std::shared_ptr<Netlink> netlink;
+    std::string device;
+    MacKey key;
+    int ifindex = 0;
+    Translator translator;
+    std::vector<Reversible> done;
+};
+
+std::shared_ptr<Netlink> open_netlink() { return std::make_shared<Netlink>(); }
+
+DeviceTree::DeviceTree(std::shared_ptr<Netlink> netlink, std::string device, Direction direction)
+    : state_(std::make_unique<State>(std::move(netlink), std::move(device), direction))
+{
+}
+
+DeviceTree::~DeviceTree() = default;
+DeviceTree::DeviceTree(DeviceTree&&) noexcept = default;
+DeviceTree& DeviceTree::operator=(DeviceTree&&) noexcept = default;
+
+int DeviceTree::State::find_device() const
+{
+    const unsigned index = if_nametoindex(device.c_str());
+    if (index == 0)
+        throw kernel_error("cannot find network device '" + device + "'", {errno, ""});
+    return static_cast<int>(index);
+}
+
+Tree DeviceTree::read()
+{
+    state_->ifindex = state_->find_device();
+    return state_->translator.load(read_picture(*state_->netlink, state_->ifindex, state_->key));
+}
+
+std::vector<Answer> DeviceTree::State::send(const std::vector<Request>& requests)
+{
+    std::vector<Message> messages;
+    messages.reserve(requests.size());
+    for (const Request& request : requests)
+        messages.push_back(encode(request, ifindex, key));
+    return netlink->transact(messages);
+}
+
+void DeviceTree::State::take_back()
+{
+    std::vector<Request> back;
+    for (auto at = done.rbegin(); at != done.rend(); ++at)
+        back.insert(back.end(), at->undo.begin(), at->undo.end());
+    done.clear();
+    if (back.empty())
+        return;
+    try {
+        const auto answers = send(back);
+        for (std::size_t i = 0; i < answers.size(); ++i)
+            if (answers[i].error)
+                log(Severity::warning,
+                    kernel_error(describe(back[i], device, key), answers[i]).what());
+    } catch (const Error& error) {
+        log(Severity::warning, "cannot take back changes on " + device + ": " + error.what());
+    }
+}
+
+void DeviceTree::State::carry_out(std::vector<Reversible> requests)
+{
+    if (requests.empty())
+        return;
+    std::vector<Request> forward;
+    forward.reserve(requests.size());
+    for (const Reversible& request : requests)
+        forward.push_back(request.request);
+
+    std::vector<Answer> answers;
+    try {
+        answers = send(forward);
+    } catch (const Error&) {
+        // Any of them may have been carried out.
+        std::ranges::move(requests, std::back_inserter(done));
+        take_back();
+        throw;
+    }
+    std::optional<std::size_t> failed;
+    for (std::size_t i = 0; i < answers.size(); ++i) {
+        if (answers[i].error == 0)
+            done.push_back(std::move(requests[i]));
+        else if (!failed)
+            failed = i;
+    }
+    if (failed) {
+        take_back();
+        throw kernel_error(describe(forward[*failed], device, key), answers[*failed]);
+    }
+}
+
+// Asks the kernel for the best queue it has by putting it below the catchment.
+void DeviceTree::State::find_leaf()
+{
+    for (const Leaf leaf : {Leaf::fq_codel, Leaf::sfq}) {
+        if (send({{Verb::add, LeafQdisc{catchment_class, leaf}}}).front().error == 0) {
+            translator.set_leaf(leaf);
+            return;
+        }
+    }
+    translator.set_leaf(Leaf::pfifo);
+}
+
+void DeviceTree::State::reclaim_tables()
+{
+    const auto requests = translator.addresses().reclaim();
+    if (requests.empty())
+        return;
+    const auto answers = send(requests);
+    for (std::size_t i = 0; i < answers.size(); ++i)
+        if (answers[i].error == 0 || answers[i].error == ENOENT)
+            translator.addresses().reclaimed(std::get<U32Table>(requests[i].object).id);
+}
+
+void DeviceTree::apply(const Change& change)
+{
+    if (change.empty())
+        return;
+    State& state = *state_;
+    state.done.clear();
+    state.reclaim_tables();
+    std::vector<Reversible> requests;
+    for (const Step& step : change)
+        std::ranges::move(state.translator.translate(step), std::back_inserter(requests));
+    const bool leaf_unknown = !state.translator.leaf();
+    state.carry_out(std::move(requests));
+    if (!leaf_unknown)
+        return;
+    state.find_leaf();
+    std::vector<Reversible> leaves;
+    for (const Step& step : change)
+        if (const auto* add = std::get_if<AddClass>(&step))
+            if (!add->added.inner && add->added.id != catchment_class)
+                std::ranges::move(state.translator.leaf_of(add->added.id),
+                                  std::back_inserter(leaves));
+    state.carry_out(std::move(leaves));
+}
+
+} // namespace virfloor::tc

@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "netlink.h"
+
+#include <netlink/netlink.h>
+
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include <cerrno>
+#include <cstring>
+
+namespace virfloor::tc {
+
+namespace {
+
+// Few enough that their answers fit the socket's buffer all at once.
+constexpr std::size_t messages_a_send = 64;
+constexpr int receive_buffer = 1 << 20;
+// A datagram of a dump is as large as the kernel can make it, 32 KiB at most (netlink_dump).
+constexpr std::size_t datagram_size = 64 * 1024;
+constexpr int dump_attempts = 8;
+constexpr std::size_t max_message = 1024;
+
+[[noreturn]] void fail(const std::string& what, int error)
+{
+    throw kernel_error(what, {error, ""});
+}
+
+// The text of an extended ack (netlink_ack, net/netlink/af_netlink.c): attributes behind struct
+// nlmsgerr, or behind the whole request where that is not cut off.
+std::string extended_text(const nlmsghdr& header, const nlmsgerr& error)
+{
+    if (!(header.nlmsg_flags & NLM_F_ACK_TLVS))
+        return {};
+    std::size_t skip = sizeof(nlmsgerr);
+    if (!(header.nlmsg_flags & NLM_F_CAPPED)) {
+        if (error.msg.nlmsg_len < sizeof(nlmsghdr) || error.msg.nlmsg_len > header.nlmsg_len)
+            return {};
+        skip += NLMSG_ALIGN(error.msg.nlmsg_len) - sizeof(nlmsghdr);
+    }
+    const auto found = attributes(header, skip, NLMSGERR_ATTR_MAX);
+    return found ? text((*found)[NLMSGERR_ATTR_MSG]).value_or("") : "";
+}
+
+void for_each(const std::vector<unsigned char>& datagram, const Netlink::Handler& handler)
+{
+    auto* at = reinterpret_cast<nlmsghdr*>(const_cast<unsigned char*>(datagram.data()));
+    int left = static_cast<int>(datagram.size());
+    while (nlmsg_ok(at, left)) {
+        handler(*at);
+        at = nlmsg_next(at, &left);
+    }
+}
+
+} // namespace
+
+Message::Message(std::uint16_t type, std::uint16_t flags, const tcmsg& header)
+    : message_(nlmsg_alloc_size(max_message), nlmsg_free)
+{
+    if (!message_ || !nlmsg_put(message_.get(), NL_AUTO_PORT, NL_AUTO_SEQ, type, sizeof header,
+                                NLM_F_REQUEST | flags))
+        throw std::bad_alloc();
+    std::memcpy(nlmsg_data(this->header()), &header, sizeof header);
+}
+
+void Message::put_bytes(int attribute, const void* data, std::size_t size)
+{
+    if (nla_put(message_.get(), attribute, static_cast<int>(size), data) < 0)
+        throw std::bad_alloc();
+}
+
+void Message::put(int attribute, std::uint32_t value) { put_struct(attribute, value); }
+void Message::put(int attribute, std::uint64_t value) { put_struct(attribute, value); }
+void Message::put(int attribute, const char* text)
+{
+    put_bytes(attribute, text, std::strlen(text) + 1);
+}
+
+nlattr* Message::begin(int attribute)
+{
+    nlattr* nest = nla_nest_start(message_.get(), attribute);
+    if (!nest)
+        throw std::bad_alloc();
+    return nest;
+}
+
+// An empty nest stays, which nla_nest_end would drop: the kernel wants its options' attribute.
+void Message::end(nlattr* nest) { nla_nest_end_keep_empty(message_.get(), nest); }
+
+Netlink::Netlink(std::chrono::milliseconds timeout)
+    : socket_(nl_socket_alloc(), nl_socket_free), timeout_(timeout)
+{
+    if (!socket_)
+        throw std::bad_alloc();
+    if (const int error = nl_connect(socket_.get(), NETLINK_ROUTE); error < 0)
+        fail(std::string("cannot open a netlink socket: ") + nl_geterror(error), errno);
+    if (const int error = nl_socket_set_buffer_size(socket_.get(), receive_buffer, 0); error < 0)
+        fail("cannot set the netlink socket's buffer", errno);
+    nl_socket_disable_msg_peek(socket_.get());
+    nl_socket_set_msg_buf_size(socket_.get(), datagram_size);
+    nl_socket_set_nonblocking(socket_.get());
+    const int on = 1;
+    // Kernels before 4.12 have no texts to give, and all the rest works without.
+    setsockopt(nl_socket_get_fd(socket_.get()), SOL_NETLINK, NETLINK_EXT_ACK, &on, sizeof on);
+    setsockopt(nl_socket_get_fd(socket_.get()), SOL_NETLINK, NETLINK_CAP_ACK, &on, sizeof on);
+}
+
+void Netlink::send(std::span<const Message> messages)
+{
+    std::vector<iovec> parts;
+    parts.reserve(messages.size());
+    for (const Message& message : messages) {
+        nlmsghdr* header = message.header();
+        header->nlmsg_seq = ++sequence_;
+        header->nlmsg_pid = nl_socket_get_local_port(socket_.get());
+        parts.push_back({header, NLMSG_ALIGN(header->nlmsg_len)});
+    }
+    if (nl_send_iovec(socket_.get(), messages.front().get(), parts.data(), parts.size()) < 0)
+        fail("cannot send to the kernel over netlink", errno);
+}
+
+std::vector<unsigned char> Netlink::receive(std::chrono::steady_clock::time_point deadline)
+{
+    for (;;) {
+        sockaddr_nl sender{};
+        unsigned char* data = nullptr;
+        errno = 0;
+        const int size = nl_recv(socket_.get(), &sender, &data, nullptr);
+        const std::unique_ptr<unsigned char, void (*)(void*)> owner(data, free);
+        if (size > 0 && sender.nl_pid == 0)
+            return {data, data + size};
+        if (size > 0)
+            continue;
+        if (size < 0 && size != -NLE_AGAIN)
+            fail("cannot receive from the kernel over netlink", errno);
+        const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
+            deadline - std::chrono::steady_clock::now());
+        pollfd wait{nl_socket_get_fd(socket_.get()), POLLIN, 0};
+        const int ready = left.count() > 0 ? poll(&wait, 1, static_cast<int>(left.count())) : 0;
+        if (ready == 0)
+            fail("the kernel did not answer within " + std::to_string(timeout_.count()) + " ms",
+                 ETIMEDOUT);
+        if (ready < 0 && errno != EINTR)
+            fail("cannot wait for the kernel's answer", errno);
+    }
+}
+
+std::vector<Answer> Netlink::transact(std::span<const Message> messages)
+{
+    const std::lock_guard lock(mutex_);
+    std::vector<Answer> answers(messages.size());
+    for (std::size_t start = 0; start < messages.size(); start += messages_a_send) {
+        const auto part = messages.subspan(start, std::min(messages_a_send, messages.size() - start));
+        const std::uint32_t first = sequence_ + 1;
+        send(part);
+        const auto deadline = std::chrono::steady_clock::now() + timeout_;
+        std::vector<bool> answered(part.size());
+        std::size_t missing = part.size();
+        const auto take = [&](const nlmsghdr& header) {
+            const std::uint32_t index = header.nlmsg_seq - first;
+            if (header.nlmsg_type != NLMSG_ERROR || index >= part.size() || answered[index] ||
+                header.nlmsg_len < NLMSG_LENGTH(sizeof(nlmsgerr)))
+                return;
+            const auto& error = *static_cast<const nlmsgerr*>(
+                nlmsg_data(const_cast<nlmsghdr*>(&header)));
+            answers[start + index] = {-error.error, extended_text(header, error)};
+            answered[index] = true;
+            --missing;
+        };
+        while (missing > 0)
+            for_each(receive(deadline), take);
+    }
+    return answers;
+}
+
+// One try; false if the objects changed meanwhile (NLM_F_DUMP_INTR).
+bool Netlink::dump_once(Message& request, std::vector<std::vector<unsigned char>>& datagrams)
+{
+    datagrams.clear();
+    send({&request, 1});
+    const auto deadline = std::chrono::steady_clock::now() + timeout_;
+    bool done = false, consistent = true;
+    const auto take = [&](const nlmsghdr& header) {
+        if (header.nlmsg_seq != sequence_)
+            return;
+        consistent &= !(header.nlmsg_flags & NLM_F_DUMP_INTR);
+        if (header.nlmsg_type != NLMSG_ERROR && header.nlmsg_type != NLMSG_DONE)
+            return;
+        done = true;
+        if (header.nlmsg_len < NLMSG_LENGTH(sizeof(int)))
+            return;
+        const int error = *static_cast<const int*>(nlmsg_data(const_cast<nlmsghdr*>(&header)));
+        if (error < 0)
+            fail("the kernel refused to list its traffic control", -error);
+    };
+    while (!done) {
+        datagrams.push_back(receive(deadline));
+        for_each(datagrams.back(), take);
+    }
+    return consistent;
+}
+
+void Netlink::dump(Message& request, const Handler& handler)
+{
+    std::vector<std::vector<unsigned char>> datagrams;
+    {
+        const std::lock_guard lock(mutex_);
+        int attempt = 0;
+        while (!dump_once(request, datagrams))
+            if (++attempt == dump_attempts)
+                fail("the kernel's traffic control changes faster than it can be read", EAGAIN);
+    }
+    for (const auto& datagram : datagrams)
+        for_each(datagram, [&](const nlmsghdr& header) {
+            if (header.nlmsg_seq == request.header()->nlmsg_seq &&
+                header.nlmsg_type >= NLMSG_MIN_TYPE)
+                handler(header);
+        });
+}
+
+Error kernel_error(const std::string& what, const Answer& answer)
+{
+    const std::string reason = std::strerror(answer.error);
+    return Error(Refusal::system,
+                 what + ": " + (answer.text.empty() ? reason : answer.text + " (" + reason + ")"),
+                 answer.error);
+}
+
+namespace {
+
+std::optional<std::vector<nlattr*>> parse(nlattr* head, int size, int most)
+{
+    std::vector<nlattr*> found(most + 1);
+    if (nla_parse(found.data(), most, head, size, nullptr) < 0)
+        return {};
+    return found;
+}
+
+} // namespace
+
+std::optional<std::vector<nlattr*>> attributes(const nlmsghdr& message, std::size_t header_size,
+                                               int most)
+{
+    auto* header = const_cast<nlmsghdr*>(&message);
+    if (!nlmsg_valid_hdr(header, static_cast<int>(header_size)))
+        return {};
+    return parse(nlmsg_attrdata(header, static_cast<int>(header_size)),
+                 nlmsg_attrlen(header, static_cast<int>(header_size)), most);
+}
+
+std::optional<std::vector<nlattr*>> attributes(nlattr* nest, int most)
+{
+    return parse(static_cast<nlattr*>(nla_data(nest)), nla_len(nest), most);
+}
+
+std::optional<std::string> text(nlattr* attribute)
+{
+    if (!attribute || nla_len(attribute) == 0)
+        return {};
+    const auto* data = static_cast<const char*>(nla_data(attribute));
+    if (data[nla_len(attribute) - 1] != '\0')
+        return {};
+    return std::string(data);
+}
+
+} // namespace virfloor::tc

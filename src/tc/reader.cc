@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "reader.h"
+
+#include <arpa/inet.h>
+#include <linux/pkt_cls.h>
+#include <linux/pkt_sched.h>
+
+#include <algorithm>
+#include <cstring>
+
+namespace virfloor::tc {
+
+namespace {
+
+// Copies a struct out of an attribute that is at least as long.
+template <class Struct>
+std::optional<Struct> value(nlattr* attribute)
+{
+    if (!attribute || nla_len(attribute) < static_cast<int>(sizeof(Struct)))
+        return {};
+    Struct result;
+    std::memcpy(&result, nla_data(attribute), sizeof result);
+    return result;
+}
+
+std::optional<ClassId> class_of_ours(std::uint32_t handle)
+{
+    if (TC_H_MAJ(handle) != root_qdisc || TC_H_MIN(handle) == 0)
+        return {};
+    return ClassId{static_cast<std::uint16_t>(TC_H_MIN(handle))};
+}
+
+std::optional<Leaf> leaf_kind(const std::string& kind)
+{
+    for (const Leaf leaf : {Leaf::fq_codel, Leaf::sfq, Leaf::pfifo})
+        if (kind == name(leaf))
+            return leaf;
+    return {};
+}
+
+// The address that a u32 selector compares whole, whatever else it compares.
+std::optional<MacAddress> matched_address(const std::vector<tc_u32_key>& keys, MacKey key)
+{
+    MacAddress mac;
+    for (unsigned i = 0; i < mac.bytes.size(); ++i) {
+        const auto [offset, mask] = address_byte(key, i);
+        const auto found = std::find_if(keys.begin(), keys.end(), [&](const tc_u32_key& at) {
+            return at.off == offset && at.offmask == 0 && (ntohl(at.mask) & mask) == mask;
+        });
+        if (found == keys.end())
+            return {};
+        mac.bytes[i] = static_cast<std::uint8_t>((ntohl(found->val) & mask) / (mask & -mask));
+    }
+    return mac;
+}
+
+// A u32 filter's selector: what it compares, and how it chooses a bucket of a linked table.
+struct Selector {
+    WordMask hash;
+    std::vector<tc_u32_key> keys;
+};
+
+std::optional<Selector> selector(nlattr* attribute)
+{
+    tc_u32_sel head;
+    if (!attribute || nla_len(attribute) < static_cast<int>(sizeof head))
+        return {};
+    const auto* data = static_cast<const char*>(nla_data(attribute));
+    std::memcpy(&head, data, sizeof head);
+    Selector result{{head.hoff, ntohl(head.hmask)}, std::vector<tc_u32_key>(head.nkeys)};
+    const std::size_t size = result.keys.size() * sizeof(tc_u32_key);
+    if (static_cast<std::size_t>(nla_len(attribute)) < sizeof head + size)
+        return {};
+    if (size > 0)
+        std::memcpy(result.keys.data(), data + sizeof head, size);
+    return result;
+}
+
+std::optional<unsigned> hashed_byte(const WordMask& hash, MacKey key)
+{
+    for (unsigned i = 0; i < MacAddress{}.bytes.size(); ++i)
+        if (address_byte(key, i) == hash)
+            return i;
+    return {};
+}
+
+// Which attribute of a classifier's options names the class, by kind (linux/pkt_cls.h); the others'
+// all have the number that u32's has.
+int class_attribute(const std::string& kind)
+{
+    if (kind == "bpf")
+        return TCA_BPF_CLASSID;
+    return TCA_U32_CLASSID;
+}
+
+class Reader {
+public:
+    Reader(Netlink& netlink, int ifindex, MacKey key)
+        : netlink_(netlink), ifindex_(ifindex), key_(key) {}
+
+    Picture read()
+    {
+        dump(RTM_GETQDISC, 0, [this](const Object& object) { qdisc(object); });
+        const auto root = picture_.qdiscs.find(TC_H_ROOT);
+        if (root == picture_.qdiscs.end() || root->second.handle != root_qdisc)
+            return std::move(picture_);
+        dump(RTM_GETTCLASS, 0, [this](const Object& object) { htb_class(object); });
+        dump(RTM_GETTFILTER, root_qdisc, [this](const Object& object) { filter(object); });
+        for (auto& [id, seen] : picture_.classes)
+            if (seen.parent)
+                if (const auto parent = picture_.classes.find(*seen.parent);
+                    parent != picture_.classes.end())
+                    parent->second.inner = true;
+        return std::move(picture_);
+    }
+
+private:
+    struct Object {
+        tcmsg header;
+        std::string kind;
+        nlattr* options;
+    };
+
+    template <class Handler>
+    void dump(std::uint16_t type, std::uint32_t parent, Handler handler)
+    {
+        tcmsg header{};
+        header.tcm_ifindex = ifindex_;
+        header.tcm_parent = parent;
+        Message request(type, NLM_F_DUMP, header);
+        netlink_.dump(request, [&](const nlmsghdr& message) {
+            const auto found = attributes(message, sizeof(tcmsg), TCA_MAX);
+            if (!found)
+                return;
+            const auto* header = static_cast<const tcmsg*>(
+                nlmsg_data(const_cast<nlmsghdr*>(&message)));
+            const auto kind = text((*found)[TCA_KIND]);
+            if (header->tcm_ifindex == ifindex_ && kind)
+                handler({*header, *kind, (*found)[TCA_OPTIONS]});
+        });
+    }
+
+    void qdisc(const Object& object)
+    {
+        QdiscSeen seen{object.kind, object.header.tcm_handle, 0};
+        if (object.kind == "htb" && object.options)
+            if (const auto options = attributes(object.options, TCA_HTB_MAX))
+                if (const auto glob = value<tc_htb_glob>((*options)[TCA_HTB_INIT]))
+                    seen.default_class = glob->defcls;
+        picture_.qdiscs[object.header.tcm_parent] = seen;
+    }
+
+    void htb_class(const Object& object)
+    {
+        const auto id = class_of_ours(object.header.tcm_handle);
+        const auto options = object.options ? attributes(object.options, TCA_HTB_MAX)
+                                            : std::nullopt;
+        const auto parameters =
+            options ? value<tc_htb_opt>((*options)[TCA_HTB_PARMS]) : std::nullopt;
+        if (!id || !parameters)
+            return;
+        const auto rate = [&](int attribute, const tc_ratespec& spec) {
+            return BytesPerSecond{value<std::uint64_t>((*options)[attribute]).value_or(spec.rate)};
+        };
+        Class seen{.id = *id,
+                   .parent = class_of_ours(object.header.tcm_parent),
+                   .shape = {rate(TCA_HTB_RATE64, parameters->rate),
+                             rate(TCA_HTB_CEIL64, parameters->ceil), Ticks{parameters->buffer},
+                             Ticks{parameters->cbuffer}, parameters->quantum}};
+        // HTB shows a queue only where one was put; its own is a pfifo (htb_change_class).
+        const auto leaf = picture_.qdiscs.find(object.header.tcm_handle);
+        if (leaf != picture_.qdiscs.end())
+            seen.leaf = leaf_kind(leaf->second.kind);
+        picture_.classes.emplace(*id, seen);
+    }
+
+    void filter(const Object& object)
+    {
+        const auto preference =
+            static_cast<std::uint16_t>(TC_H_MAJ(object.header.tcm_info) >> 16);
+        const std::uint16_t protocol = ntohs(TC_H_MIN(object.header.tcm_info));
+        const bool ours = preference == our_preference;
+        picture_.has_our_preference |= ours;
+        picture_.has_libvirt_preference |= preference == libvirt_preference;
+        // The preference itself is dumped as an object with neither handle nor options.
+        if (object.header.tcm_handle == 0)
+            return;
+        const auto options = object.options ? attributes(object.options, TCA_MAX) : std::nullopt;
+        const auto handle = U32Handle::from(object.header.tcm_handle);
+        if (object.kind == "u32" && handle.node == 0 && handle.bucket == 0) {
+            table(preference, handle, options);
+            return;
+        }
+        if (ours) {
+            if (object.kind != "u32" || protocol != any_protocol || !options ||
+                !node(handle, *options))
+                picture_.ours.strange = true;
+            return;
+        }
+        ForeignFilter foreign{preference, protocol, object.header.tcm_handle, object.kind, {}, {}};
+        if (options) {
+            if (const auto target =
+                    value<std::uint32_t>((*options)[class_attribute(object.kind)]))
+                foreign.target = class_of_ours(*target);
+            if (object.kind == "u32")
+                if (const auto selected = selector((*options)[TCA_U32_SEL]))
+                    foreign.mac = matched_address(selected->keys, key_);
+        }
+        picture_.foreign.push_back(foreign);
+    }
+
+    void table(std::uint16_t preference, U32Handle handle,
+               const std::optional<std::vector<nlattr*>>& options)
+    {
+        picture_.tables.insert(handle.table);
+        const auto size = options ? value<std::uint32_t>((*options)[TCA_U32_DIVISOR]) : std::nullopt;
+        if (preference == libvirt_preference && handle.table == reserved_table)
+            picture_.has_reservation = true;
+        if (preference != our_preference)
+            return;
+        if (handle.table >= first_root_table)
+            picture_.our_root_table = handle.table;
+        else
+            picture_.ours.tables[handle.table] = size.value_or(0);
+    }
+
+    // A node of our preference; false if it is none of ours.
+    bool node(U32Handle handle, const std::vector<nlattr*>& options)
+    {
+        const auto selected = selector(options[TCA_U32_SEL]);
+        if (!selected)
+            return false;
+        if (const auto link = value<std::uint32_t>(options[TCA_U32_LINK])) {
+            const auto byte = hashed_byte(selected->hash, key_);
+            if (!byte || !selected->keys.empty())
+                return false;
+            picture_.ours.links.push_back({handle, U32Handle::from(*link).table, *byte});
+            return true;
+        }
+        const auto target = value<std::uint32_t>(options[TCA_U32_CLASSID]);
+        const auto id = target ? class_of_ours(*target) : std::nullopt;
+        const auto mac = matched_address(selected->keys, key_);
+        if (!id || !mac || selected->keys.size() != 2)
+            return false;
+        picture_.ours.matches.push_back({handle, *mac, *id});
+        return true;
+    }
+
+    Netlink& netlink_;
+    int ifindex_;
+    MacKey key_;
+    Picture picture_;
+};
+
+} // namespace
+
+Picture read_picture(Netlink& netlink, int ifindex, MacKey key)
+{
+    return Reader(netlink, ifindex, key).read();
+}
+
+} // namespace virfloor::tc

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "translator.h"
+
+#include <linux/pkt_sched.h>
+
+#include <algorithm>
+#include <iterator>
+
+namespace virfloor::tc {
+
+namespace {
+
+template <class... Functions>
+struct Overloaded : Functions... {
+    using Functions::operator()...;
+};
+template <class... Functions>
+Overloaded(Functions...) -> Overloaded<Functions...>;
+
+Object htb(const Class& of) { return HtbClass{of.id, of.parent, of.shape}; }
+
+constexpr Preference ours{our_preference, any_protocol};
+constexpr Preference libvirts{libvirt_preference, ip_protocol};
+constexpr U32Table reservation{reserved_table, 1, libvirts};
+
+} // namespace
+
+Tree Translator::load(Picture picture)
+{
+    Tree tree;
+    const auto root = picture.qdiscs.find(TC_H_ROOT);
+    tree.root = root != picture.qdiscs.end() && root->second.handle == root_qdisc &&
+                root->second.kind == "htb" &&
+                root->second.default_class == catchment_class.minor;
+    // A default qdisc has no handle, and gives way by itself.
+    other_root_ = !tree.root && root != picture.qdiscs.end() && root->second.handle != 0;
+    has_our_preference_ = picture.has_our_preference;
+    has_libvirt_preference_ = picture.has_libvirt_preference;
+    has_reservation_ = picture.has_reservation;
+    tables_.merge(picture.tables);
+    addresses_ = {};
+    foreign_.clear();
+    if (!tree.root) {
+        has_our_preference_ = has_libvirt_preference_ = has_reservation_ = false;
+        return tree;
+    }
+    foreign_ = picture.foreign;
+    tree.foreign = std::move(picture.foreign);
+    tree.classes = std::move(picture.classes);
+    tree.filters = addresses_.load(picture.ours) && has_libvirt_preference_ &&
+                   picture.our_root_table != first_root_table;
+    if (tree.filters)
+        tree.steering = addresses_.steering();
+    if (const auto catchment = tree.classes.find(catchment_class);
+        catchment != tree.classes.end() && catchment->second.leaf)
+        leaf_ = catchment->second.leaf;
+    tree.leaf = leaf_.value_or(Leaf::pfifo);
+    return tree;
+}
+
+std::vector<Reversible> Translator::translate(const Step& step)
+{
+    return std::visit(
+        Overloaded{
+            [this](const AddRoot&) { return add_root(); },
+            [this](const AddFilters&) { return add_filters(); },
+            [this](const AddClass& add) {
+                std::vector<Reversible> requests{
+                    {{Verb::add, htb(add.added)}, {{Verb::remove, htb(add.added)}}}};
+                if (leaf_ && !add.added.inner)
+                    std::ranges::move(leaf_of(add.added.id), std::back_inserter(requests));
+                return requests;
+            },
+            [](const ChangeClass& change) {
+                return std::vector<Reversible>{
+                    {{Verb::change, htb(change.to)}, {{Verb::change, htb(change.from)}}}};
+            },
+            [](const RemoveClass& remove) {
+                Reversible request{{Verb::remove, htb(remove.removed)},
+                                   {{Verb::add, htb(remove.removed)}}};
+                if (const auto leaf = remove.removed.leaf; leaf && *leaf != Leaf::pfifo)
+                    request.undo.push_back({Verb::add, LeafQdisc{remove.removed.id, *leaf}});
+                return std::vector<Reversible>{request};
+            },
+            [this](const ReplaceLeaf& replace) {
+                if (leaf_.value_or(Leaf::pfifo) != Leaf::pfifo)
+                    return leaf_of(replace.of);
+                return std::vector<Reversible>{
+                    {{Verb::remove, LeafQdisc{replace.of, Leaf::pfifo}}, {}}};
+            },
+            [this](const AddSteering& add) { return addresses_.insert(add.mac, add.target); },
+            [this](const RemoveSteering& remove) { return addresses_.erase(remove.mac); },
+            [](const RemoveForeign& remove) {
+                const ForeignFilter& filter = remove.removed;
+                OtherFilter object{{filter.preference, filter.protocol}, {}, filter.handle};
+                filter.kind.copy(object.kind.data(), object.kind.size() - 1);
+                return std::vector<Reversible>{{{Verb::remove, object}, {}}};
+            },
+        },
+        step);
+}
+
+std::vector<Reversible> Translator::leaf_of(ClassId id) const
+{
+    if (leaf_.value_or(Leaf::pfifo) == Leaf::pfifo)
+        return {};
+    return {{{Verb::add, LeafQdisc{id, *leaf_}}, {}}};
+}
+
+std::vector<Reversible> Translator::add_root()
+{
+    std::vector<Reversible> requests;
+    if (other_root_)
+        requests.push_back({{Verb::remove, RootQdisc{}}, {}});
+    requests.push_back({{Verb::add, RootQdisc{}}, {{Verb::remove, RootQdisc{}}}});
+    other_root_ = false;
+    return requests;
+}
+
+// Nobody else has put anything there, so it can go and come back.
+bool Translator::libvirt_preference_is_ours() const
+{
+    return has_reservation_ && std::none_of(foreign_.begin(), foreign_.end(), [](const auto& at) {
+               return at.preference == libvirt_preference;
+           });
+}
+
+// u32's tables have one space of numbers for the whole qdisc, and the first preference to be made
+// gets the root table 800:, which libvirt must have. So ours goes, the reservation is made, and
+// ours comes after it. Tables whose preference somebody else deleted keep their numbers as long as
+// any u32 filter is left.
+std::vector<Reversible> Translator::add_filters()
+{
+    std::vector<Reversible> requests;
+    if (has_our_preference_)
+        requests.push_back({{Verb::remove, ours}, {}});
+    const bool move_reservation = libvirt_preference_is_ours();
+    if (move_reservation)
+        requests.push_back({{Verb::remove, libvirts}, {}});
+    if (move_reservation || !has_libvirt_preference_)
+        requests.push_back({{Verb::add, reservation}, {{Verb::remove, libvirts}}});
+    const bool others = std::any_of(foreign_.begin(), foreign_.end(),
+                                    [](const auto& at) { return at.kind == "u32"; });
+    auto skeleton = addresses_.create(others ? tables_ : std::set<std::uint16_t>{});
+    skeleton.front().undo = {{Verb::remove, ours}};
+    std::ranges::move(skeleton, std::back_inserter(requests));
+    has_our_preference_ = has_libvirt_preference_ = has_reservation_ = true;
+    return requests;
+}
+
+} // namespace virfloor::tc
