@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "virfloor/error.h"
+#include "virfloor/status.h"
+#include "virfloor/xml.h"
+
+#include <glib.h>
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+namespace virfloor {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+// A record's length. It divides a page, and holds the longest port; format() sees to that.
+constexpr std::size_t record_size = 128;
+constexpr std::size_t least_capacity = 32; // records
+constexpr std::size_t all_records = last_class.minor - first_port_class.minor + 1;
+constexpr std::size_t max_file_size = 16 * 1024 * 1024;
+constexpr char root_name[] = "floornetwork";
+constexpr char extension[] = ".xml";
+constexpr char damaged[] = ".damaged";
+
+[[noreturn]] void fail(const std::string& what, const fs::path& path, int error)
+{
+    throw Error(Refusal::system,
+                "cannot " + what + " " + path.string() + ": " + std::strerror(error), error);
+}
+
+std::size_t record_index(ClassId id) { return id.minor - first_port_class.minor; }
+
+// Spaces up to the end of the line, which is the record's.
+std::string pad(std::string text)
+{
+    if (text.size() >= record_size)
+        throw std::logic_error("status record too long: " + text);
+    text.resize(record_size - 1, ' ');
+    return text + '\n';
+}
+
+std::string format(const Port& port)
+{
+    return pad("    <port uuid='" + port.uuid.text() + "' mac='" + port.mac.text() + "' class='" +
+               std::to_string(port.id.minor) + "' floor='" + std::to_string(port.floor.count) +
+               "'/>");
+}
+
+std::string format_header(const Network& network)
+{
+    std::string text = "<" + std::string(root_name) + ">\n  <name>" + escape_xml(network.name()) +
+                       "</name>\n  <bridge name='" + escape_xml(network.bridge()) + "' mtu='" +
+                       std::to_string(network.mtu().count) + "'/>\n" +
+                       format_bandwidth({network.limits(), {}}, {}, 2) + "  <ports>";
+    // Records start at a multiple of their size.
+    text.resize((text.size() / record_size + 1) * record_size - 1, ' ');
+    return text + '\n';
+}
+
+[[noreturn]] void refuse(const fs::path& path, const std::string& why)
+{
+    throw Error(Refusal::invalid_xml, path.string() + ": " + why);
+}
+
+template <class Value>
+Value require(const std::optional<Value>& value, const fs::path& path, const char* what)
+{
+    if (!value)
+        refuse(path, "no valid " + std::string(what));
+    return *value;
+}
+
+std::uint64_t number(const xmlNode* element, const char* name, std::uint64_t most,
+                     const fs::path& path)
+{
+    const auto value = parse_number(attribute(element, name).value_or(""));
+    if (!value || *value > most)
+        refuse(path, "no valid " + std::string(name));
+    return *value;
+}
+
+Port parse_record(const xmlNode* record, const fs::path& path)
+{
+    return {.uuid = require(Uuid::parse(attribute(record, "uuid").value_or("")), path, "uuid"),
+            .mac = require(MacAddress::parse(attribute(record, "mac").value_or("")), path, "mac"),
+            .id = ClassId{static_cast<std::uint16_t>(
+                number(record, "class", last_class.minor, path))},
+            .floor = {number(record, "floor", max_rate.count, path)}};
+}
+
+} // namespace
+
+Descriptor::Descriptor(Descriptor&& other) noexcept : number_(std::exchange(other.number_, -1)) {}
+
+Descriptor& Descriptor::operator=(Descriptor&& other) noexcept
+{
+    std::swap(number_, other.number_);
+    return *this;
+}
+
+Descriptor::~Descriptor()
+{
+    if (number_ >= 0)
+        close(number_);
+}
+
+StatusFile::StatusFile(fs::path path, const Network& network) : path_(std::move(path))
+{
+    replace(network);
+}
+
+void StatusFile::replace(const Network& network)
+{
+    std::size_t needed = 0;
+    for (const auto& [uuid, port] : network.ports())
+        needed = std::max(needed, record_index(port.id) + 1);
+    std::size_t capacity = least_capacity;
+    while (capacity < needed)
+        capacity *= 2;
+    capacity = std::min(capacity, all_records);
+
+    std::string text = format_header(network);
+    const std::size_t start = text.size();
+    const std::string empty = pad("");
+    for (std::size_t i = 0; i < capacity; ++i)
+        text += empty;
+    for (const auto& [uuid, port] : network.ports())
+        text.replace(start + record_index(port.id) * record_size, record_size, format(port));
+    text += "  </ports>\n</" + std::string(root_name) + ">\n";
+
+    GError* error = nullptr;
+    const auto flags =
+        static_cast<GFileSetContentsFlags>(G_FILE_SET_CONTENTS_CONSISTENT | G_FILE_SET_CONTENTS_DURABLE);
+    if (!g_file_set_contents_full(path_.c_str(), text.data(), static_cast<gssize>(text.size()),
+                                  flags, S_IRUSR | S_IWUSR, &error)) {
+        const int number = errno;
+        const Error thrown(Refusal::system, "cannot write status file: " +
+                                                std::string(error->message), number);
+        g_error_free(error);
+        throw thrown;
+    }
+    Descriptor file(open(path_.c_str(), O_WRONLY | O_CLOEXEC | O_NOFOLLOW));
+    if (file.get() < 0)
+        fail("open", path_, errno);
+    file_ = std::move(file);
+    records_start_ = start;
+    capacity_ = capacity;
+}
+
+void StatusFile::write_record(ClassId id, const std::string& record)
+{
+    const auto offset = static_cast<off_t>(records_start_ + record_index(id) * record_size);
+    const ssize_t written = pwrite(file_.get(), record.data(), record.size(), offset);
+    if (written != static_cast<ssize_t>(record.size()))
+        fail("write a record of", path_, written < 0 ? errno : EIO);
+    if (fdatasync(file_.get()) < 0)
+        fail("synchronise", path_, errno);
+}
+
+void StatusFile::put(const Network& network, const Port& port)
+{
+    if (record_index(port.id) >= capacity_)
+        replace(network);
+    else
+        write_record(port.id, format(port));
+}
+
+void StatusFile::clear(ClassId id)
+{
+    static const std::string empty = pad("");
+    write_record(id, empty);
+}
+
+StatusDirectory::StatusDirectory(fs::path directory) : directory_(std::move(directory))
+{
+    if (g_mkdir_with_parents(directory_.c_str(), S_IRWXU) < 0)
+        fail("make directory", directory_, errno);
+}
+
+fs::path StatusDirectory::path(const std::string& network) const
+{
+    if (network.empty() || network.find('/') != std::string::npos)
+        throw Error(Refusal::invalid_xml, "network name '" + network + "' is no file name");
+    return directory_ / (network + extension);
+}
+
+StatusFile StatusDirectory::save(const Network& network) const
+{
+    return {path(network.name()), network};
+}
+
+std::optional<SavedNetwork> StatusDirectory::load(const std::string& network) const
+{
+    const fs::path file = path(network);
+    std::error_code error;
+    if (!fs::exists(fs::symlink_status(file, error)))
+        return {};
+    const auto document = XmlDocument::parse(read_file(file, max_file_size), root_name, max_file_size);
+    const xmlNode* root = document.root();
+    const xmlNode* bridge = child(root, "bridge");
+    const xmlNode* bandwidth = child(root, "bandwidth");
+    SavedNetwork saved;
+    saved.name = content(child(root, "name")).value_or("");
+    saved.bridge = attribute(bridge, "name").value_or("");
+    saved.mtu = {number(bridge, "mtu", UINT32_MAX, file)};
+    if (saved.name != network || saved.bridge.empty() || !bandwidth)
+        refuse(file, "does not describe network '" + network + "'");
+    saved.limits = require(parse_bandwidth(bandwidth).inbound, file, "inbound bandwidth");
+    for (const xmlNode* record : children(child(root, "ports")))
+        if (has_name(record, "port"))
+            saved.ports.push_back(parse_record(record, file));
+    return saved;
+}
+
+std::vector<std::string> StatusDirectory::networks() const
+{
+    std::vector<std::string> names;
+    for (const auto& entry : fs::directory_iterator(directory_))
+        if (entry.path().extension() == extension)
+            names.push_back(entry.path().stem());
+    return names;
+}
+
+void StatusDirectory::remove(const std::string& network) const
+{
+    const fs::path file = path(network);
+    if (unlink(file.c_str()) < 0 && errno != ENOENT)
+        fail("remove", file, errno);
+}
+
+fs::path StatusDirectory::set_aside(const std::string& network) const
+{
+    const fs::path from = path(network);
+    const fs::path to = from.string() + damaged;
+    if (rename(from.c_str(), to.c_str()) < 0)
+        fail("rename", from, errno);
+    return to;
+}
+
+std::string read_file(const fs::path& path, std::size_t most)
+{
+    const Descriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+    if (file.get() < 0)
+        fail("open", path, errno);
+    struct stat status{};
+    if (fstat(file.get(), &status) < 0)
+        fail("look at", path, errno);
+    if (!S_ISREG(status.st_mode))
+        fail("read", path, EINVAL);
+    std::string text;
+    char buffer[65536];
+    ssize_t size;
+    while ((size = read(file.get(), buffer, sizeof buffer)) > 0) {
+        text.append(buffer, static_cast<std::size_t>(size));
+        if (text.size() > most)
+            fail("read", path, EFBIG);
+    }
+    if (size < 0)
+        fail("read", path, errno);
+    return text;
+}
+
+} // namespace virfloor
