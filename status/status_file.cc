@@ -135,17 +135,7 @@ void StatusFile::replace(const Network& network)
         text.replace(start + record_index(port.id) * record_size, record_size, format(port));
     text += "  </ports>\n</" + std::string(root_name) + ">\n";
 
-    GError* error = nullptr;
-    const auto flags =
-        static_cast<GFileSetContentsFlags>(G_FILE_SET_CONTENTS_CONSISTENT | G_FILE_SET_CONTENTS_DURABLE);
-    if (!g_file_set_contents_full(path_.c_str(), text.data(), static_cast<gssize>(text.size()),
-                                  flags, S_IRUSR | S_IWUSR, &error)) {
-        const int number = errno;
-        const Error thrown(Refusal::system, "cannot write status file: " +
-                                                std::string(error->message), number);
-        g_error_free(error);
-        throw thrown;
-    }
+    replace_file(path_, text);
     Descriptor file(open(path_.c_str(), O_WRONLY | O_CLOEXEC | O_NOFOLLOW));
     if (file.get() < 0)
         fail("open", path_, errno);
@@ -242,6 +232,21 @@ fs::path StatusDirectory::set_aside(const std::string& network) const
     if (rename(from.c_str(), to.c_str()) < 0)
         fail("rename", from, errno);
     return to;
+}
+
+void replace_file(const fs::path& path, const std::string& contents)
+{
+    GError* error = nullptr;
+    const auto flags = static_cast<GFileSetContentsFlags>(G_FILE_SET_CONTENTS_CONSISTENT |
+                                                          G_FILE_SET_CONTENTS_DURABLE);
+    errno = 0;
+    if (g_file_set_contents_full(path.c_str(), contents.data(),
+                                 static_cast<gssize>(contents.size()), flags, S_IRUSR | S_IWUSR,
+                                 &error))
+        return;
+    const Error thrown(Refusal::system, "cannot write status: " + std::string(error->message), errno);
+    g_error_free(error);
+    throw thrown;
 }
 
 std::string read_file(const fs::path& path, std::size_t most)

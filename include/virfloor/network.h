@@ -67,6 +67,8 @@ public:
                         std::optional<ClassId> preferred);
     // Another floor (> 0) for a port that is there. Throws as plug.
     const Port& update(const Uuid& uuid, KilobytesPerSecond floor);
+    // As update, but bound to keep what was promised before: whatever the limit.
+    const Port& set_floor(const Uuid& uuid, KilobytesPerSecond floor);
     // The port is forgotten, its ID free. It must be there.
     void unplug(const Uuid& uuid);
 

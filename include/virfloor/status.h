@@ -100,5 +100,7 @@ std::vector<DomainPort> parse_domain_status(std::string_view xml);
 // The file's contents; follows no symbolic link. Throws Error(system), also for files that are not
 // regular or larger than `most` bytes.
 std::string read_file(const std::filesystem::path& path, std::size_t most);
+// The file has these contents or its old ones, whatever happens. Mode 0600. Throws Error(system).
+void replace_file(const std::filesystem::path& path, const std::string& contents);
 
 } // namespace virfloor

@@ -26,8 +26,9 @@ public:
                              std::size_t most = max_xml_size);
 
     xmlNode* root() const;
-    // The root element alone, as text.
-    std::string text() const;
+    // The root element, or one in it, as text.
+    std::string text() const { return text(root()); }
+    std::string text(xmlNode* element) const;
 
 private:
     explicit XmlDocument(xmlDoc* doc) : doc_(doc, xmlFreeDoc) {}
@@ -40,6 +41,9 @@ xmlNode* child(const xmlNode* node, const char* name);
 bool has_name(const xmlNode* node, const char* name);
 std::optional<std::string> content(const xmlNode* node);
 std::optional<std::string> attribute(const xmlNode* node, const char* name);
+void set_attribute(xmlNode* node, const char* name, const char* value);
+void remove_attribute(xmlNode* node, const char* name);
+void remove(xmlNode* node);
 
 // A decimal number of at most 64 bits, nothing else around it.
 std::optional<std::uint64_t> parse_number(std::string_view text);

@@ -124,8 +124,14 @@ const Port& Network::restore(const Uuid& uuid, MacAddress mac, KilobytesPerSecon
 
 const Port& Network::update(const Uuid& uuid, KilobytesPerSecond floor)
 {
-    Port& port = ports_.at(uuid);
+    const Port& port = ports_.at(uuid);
     admit(port.mac, floor, &port);
+    return set_floor(uuid, floor);
+}
+
+const Port& Network::set_floor(const Uuid& uuid, KilobytesPerSecond floor)
+{
+    Port& port = ports_.at(uuid);
     floor_sum_ = floor_sum_ - port.floor + floor;
     port.floor = floor;
     return port;

@@ -45,11 +45,8 @@ std::string without_inbound(std::string_view xml)
 {
     const auto document = XmlDocument::parse(xml, "network");
     xmlNode* bandwidth = child(document.root(), "bandwidth");
-    if (xmlNode* inbound = bandwidth ? child(bandwidth, "inbound") : nullptr) {
-        xmlNode* removed = child(bandwidth, "outbound") ? inbound : bandwidth;
-        xmlUnlinkNode(removed);
-        xmlFreeNode(removed);
-    }
+    if (xmlNode* inbound = bandwidth ? child(bandwidth, "inbound") : nullptr)
+        remove(child(bandwidth, "outbound") ? inbound : bandwidth);
     return document.text();
 }
 

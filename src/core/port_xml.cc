@@ -7,18 +7,6 @@
 
 namespace virfloor {
 
-namespace {
-
-const xmlChar* name(const char* text) { return reinterpret_cast<const xmlChar*>(text); }
-
-void remove(xmlNode* node)
-{
-    xmlUnlinkNode(node);
-    xmlFreeNode(node);
-}
-
-} // namespace
-
 KilobytesPerSecond PortDescription::floor() const
 {
     return bandwidth.inbound ? bandwidth.inbound->floor : KilobytesPerSecond{};
@@ -58,14 +46,14 @@ std::string without_floor(std::string_view xml, bool valid)
     xmlNode* bandwidth = child(document.root(), "bandwidth");
     if (!bandwidth)
         return document.text();
-    xmlUnsetProp(bandwidth, name("classID"));
+    remove_attribute(bandwidth, "classID");
     if (xmlNode* inbound = child(bandwidth, "inbound")) {
-        xmlUnsetProp(inbound, name("floor"));
+        remove_attribute(inbound, "floor");
         if (!attribute(inbound, "average")) {
             if (valid)
                 remove(inbound);
             else
-                xmlSetProp(inbound, name("average"), name("0"));
+                set_attribute(inbound, "average", "0");
         }
     }
     return document.text();

@@ -56,10 +56,10 @@ XmlDocument XmlDocument::parse(std::string_view text, const char* root_name, std
 
 xmlNode* XmlDocument::root() const { return xmlDocGetRootElement(doc_.get()); }
 
-std::string XmlDocument::text() const
+std::string XmlDocument::text(xmlNode* element) const
 {
     const std::unique_ptr<xmlBuffer, void (*)(xmlBuffer*)> buffer(xmlBufferCreate(), xmlBufferFree);
-    if (!buffer || xmlNodeDump(buffer.get(), doc_.get(), root(), 0, 0) < 0)
+    if (!buffer || xmlNodeDump(buffer.get(), doc_.get(), element, 0, 0) < 0)
         throw std::bad_alloc();
     return bytes(xmlBufferContent(buffer.get()));
 }
@@ -100,6 +100,20 @@ std::optional<std::string> attribute(const xmlNode* node, const char* name)
     if (!node || !xmlHasProp(node, xml_chars(name)))
         return {};
     return take(xmlGetProp(node, xml_chars(name)));
+}
+
+void set_attribute(xmlNode* node, const char* name, const char* value)
+{
+    if (!xmlSetProp(node, xml_chars(name), xml_chars(value)))
+        throw std::bad_alloc();
+}
+
+void remove_attribute(xmlNode* node, const char* name) { xmlUnsetProp(node, xml_chars(name)); }
+
+void remove(xmlNode* node)
+{
+    xmlUnlinkNode(node);
+    xmlFreeNode(node);
 }
 
 std::optional<std::uint64_t> parse_number(std::string_view text)

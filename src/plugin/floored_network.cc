@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "floored_network.h"
+
+#include "virfloor/error.h"
+#include "virfloor/log.h"
+
+#include <cerrno>
+
+namespace virfloor {
+
+namespace {
+
+// What the kernel answers when the tree is not what it was taken for, because somebody else
+// changed it.
+bool speaks_of_drift(const Error& error)
+{
+    switch (error.system_errno()) {
+    case EBUSY:
+    case EEXIST:
+    case EINVAL:
+    case ENODEV:
+    case ENOENT:
+    case ENOSPC:
+    case ESRCH:
+        return true;
+    default:
+        return false;
+    }
+}
+
+} // namespace
+
+FlooredNetwork::FlooredNetwork(Network network, tc::DeviceTree tree,
+                               const StatusDirectory& directory)
+    : network_(std::move(network)), tree_(std::move(tree)), file_(directory.save(network_))
+{
+}
+
+std::size_t FlooredNetwork::reconcile()
+{
+    in_step_ = false;
+    const Tree have = tree_.read();
+    Tree want = network_.tree();
+    want.leaf = have.leaf;
+    const Change change = difference(have, want);
+    tree_.apply(change);
+    in_step_ = true;
+    return change.size();
+}
+
+void FlooredNetwork::record(ClassId id, const Uuid& uuid)
+{
+    if (const Port* port = network_.find(uuid))
+        file_.put(network_, *port);
+    else
+        file_.clear(id);
+}
+
+void FlooredNetwork::change_kernel(const Tree& before, const Uuid& uuid)
+{
+    if (in_step_) {
+        try {
+            tree_.apply(difference(before, network_.branch(uuid)));
+            return;
+        } catch (const Error& error) {
+            in_step_ = false;
+            if (!speaks_of_drift(error))
+                throw;
+            log(Severity::warning, "network '" + network_.name() + "': the tree on bridge " +
+                                       network_.bridge() + " was changed by somebody else (" +
+                                       error.what() + "); putting it right");
+        }
+    }
+    reconcile();
+}
+
+const Port& FlooredNetwork::add(const Uuid& uuid, MacAddress mac, KilobytesPerSecond floor,
+                                std::optional<ClassId> preferred, bool admitted)
+{
+    const Tree before = network_.branch(uuid);
+    const Port& port = admitted ? network_.restore(uuid, mac, floor, preferred)
+                                : network_.plug(uuid, mac, floor, preferred);
+    const ClassId id = port.id;
+    try {
+        record(id, uuid);
+        change_kernel(before, uuid);
+    } catch (...) {
+        network_.unplug(uuid);
+        record(id, uuid);
+        throw;
+    }
+    return port;
+}
+
+const Port& FlooredNetwork::plug(const Uuid& uuid, MacAddress mac, KilobytesPerSecond floor,
+                                 std::optional<ClassId> preferred)
+{
+    return add(uuid, mac, floor, preferred, false);
+}
+
+const Port& FlooredNetwork::reclaim(const Uuid& uuid, MacAddress mac, KilobytesPerSecond floor,
+                                    std::optional<ClassId> preferred)
+{
+    return add(uuid, mac, floor, preferred, true);
+}
+
+const Port& FlooredNetwork::update(const Uuid& uuid, KilobytesPerSecond floor)
+{
+    const Tree before = network_.branch(uuid);
+    const KilobytesPerSecond old = network_.find(uuid)->floor;
+    const Port& port = network_.update(uuid, floor);
+    try {
+        record(port.id, uuid);
+        change_kernel(before, uuid);
+    } catch (...) {
+        network_.set_floor(uuid, old);
+        record(port.id, uuid);
+        throw;
+    }
+    return port;
+}
+
+void FlooredNetwork::unplug(const Uuid& uuid)
+{
+    const Tree before = network_.branch(uuid);
+    const Port port = *network_.find(uuid);
+    network_.unplug(uuid);
+    try {
+        record(port.id, uuid);
+        change_kernel(before, uuid);
+    } catch (...) {
+        network_.restore(uuid, port.mac, port.floor, port.id);
+        record(port.id, uuid);
+        throw;
+    }
+}
+
+void FlooredNetwork::forget(const Uuid& uuid)
+{
+    const auto attempt = [this](const auto& step) {
+        try {
+            step();
+        } catch (const std::exception& error) {
+            in_step_ = false;
+            log(Severity::error, "network '" + network_.name() +
+                                     "': a port is gone, but not all of its floor: " + error.what());
+        }
+    };
+    const Port port = *network_.find(uuid);
+    const Tree before = network_.branch(uuid);
+    network_.unplug(uuid);
+    attempt([&] { record(port.id, uuid); });
+    attempt([&] { change_kernel(before, uuid); });
+}
+
+FlooredNetworks::Locked FlooredNetworks::lock(const std::string& name)
+{
+    Place* place;
+    {
+        const std::lock_guard guard(mutex_);
+        place = &places_[name];
+    }
+    return Locked(*place);
+}
+
+std::vector<std::string> FlooredNetworks::names()
+{
+    const std::lock_guard guard(mutex_);
+    std::vector<std::string> names;
+    for (const auto& [name, place] : places_)
+        names.push_back(name);
+    return names;
+}
+
+void FlooredNetworks::clear()
+{
+    for (const auto& name : names())
+        lock(name).set(nullptr);
+}
+
+} // namespace virfloor

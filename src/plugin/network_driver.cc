@@ -1,0 +1,475 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "network_driver.h"
+
+#include "config.h"
+#include "guard.h"
+#include "virfloor/error.h"
+#include "virfloor/log.h"
+#include "virfloor/port_xml.h"
+
+#include <cstring>
+#include <filesystem>
+#include <span>
+#include <vector>
+
+namespace virfloor::plugin {
+
+namespace {
+
+template <class Function>
+Function stock(Slot slot)
+{
+    return module().stock.get<Function>(slot);
+}
+
+// The public accessors clear the thread's error and cannot fail on an object that libvirt hands us.
+std::string name_of(virNetworkPtr network) { return virNetworkGetName(network); }
+std::string network_of(virNetworkPortPtr port) { return name_of(virNetworkPortGetNetwork(port)); }
+
+char* copy(const std::string& text)
+{
+    char* result = strdup(text.c_str());
+    if (!result)
+        throw std::bad_alloc();
+    return result;
+}
+
+// --- networks -----------------------------------------------------------------------------------
+
+// The stock driver forgets a network that it failed to start from XML, be it defined or not. Its
+// file is still there, and so is the link that makes it autostart, which must go before it can be
+// made again.
+void define_again(virConnectPtr connection, const std::string& name, const char* xml,
+                  bool autostart)
+{
+    const ErrorKept kept;
+    const NetworkHandle there(stock<LookupByName>(Slot::network_lookup_by_name)(connection,
+                                                                                name.c_str()));
+    if (there)
+        return;
+    const NetworkHandle defined(stock<DefineXml>(Slot::network_define_xml)(connection, xml));
+    if (!defined) {
+        log(Severity::error, "network '" + name + "' failed to start and cannot be defined again: " +
+                                 virGetLastErrorMessage());
+        return;
+    }
+    if (!autostart)
+        return;
+    const auto link = std::filesystem::path(LIBVIRT_CONFIG_DIR) / "qemu" / "networks" /
+                      "autostart" / (name + ".xml");
+    std::error_code ignored;
+    std::filesystem::remove(link, ignored);
+    if (stock<SetAutostart>(Slot::network_set_autostart)(defined.get(), 1) < 0)
+        log(Severity::error, "network '" + name + "' failed to start and lost its autostart flag: " +
+                                 virGetLastErrorMessage());
+}
+
+// Calls a stock function that starts a network, with XML it may see, and makes the tree of the
+// network that runs then. Ends the network again if that fails.
+template <class StartStock>
+NetworkHandle start_with_tree(const NetworkDescription& asked, StartStock start_stock)
+{
+    auto place = module().networks.lock(asked.name);
+    NetworkHandle network(start_stock());
+    if (!network)
+        return network;
+    try {
+        const Text live = stock_xml(network.get(), 0);
+        if (!live)
+            throw Error(Refusal::system, std::string("cannot read the XML of network '") +
+                                             asked.name + "': " + virGetLastErrorMessage());
+        place.set(make_floored(promises_of(parse_network(live.get()), *asked.bandwidth.inbound)));
+    } catch (...) {
+        if (stock<Destroy>(Slot::network_destroy)(network.get()) < 0)
+            log(Severity::error, "network '" + asked.name + "' has no tree and cannot be ended: " +
+                                     virGetLastErrorMessage());
+        throw;
+    }
+    return network;
+}
+
+NetworkHandle create_from(const char* xml, const auto& create_stock)
+{
+    const auto asked = parse_network(xml);
+    if (!asked.wants_tree())
+        return NetworkHandle(create_stock(xml));
+    const std::string seen = without_inbound(xml);
+    return start_with_tree(asked, [&] { return create_stock(seen.c_str()); });
+}
+
+virNetworkPtr create_xml(virConnectPtr connection, const char* xml)
+{
+    return guarded(virNetworkPtr{}, [&] {
+        return create_from(xml, [connection](const char* seen) {
+            return stock<CreateXml>(Slot::network_create_xml)(connection, seen);
+        }).release();
+    });
+}
+
+virNetworkPtr create_xml_flags(virConnectPtr connection, const char* xml, unsigned flags)
+{
+    return guarded(virNetworkPtr{}, [&] {
+        return create_from(xml, [connection, flags](const char* seen) {
+            return stock<CreateXmlFlags>(Slot::network_create_xml_flags)(connection, seen, flags);
+        }).release();
+    });
+}
+
+int destroy(virNetworkPtr network)
+{
+    return guarded(-1, [&] {
+        const std::string name = name_of(network);
+        auto place = module().networks.lock(name);
+        const int result = stock<Destroy>(Slot::network_destroy)(network);
+        if (result == 0 && place) {
+            place.set(nullptr);
+            module().status->remove(name);
+        }
+        return result;
+    });
+}
+
+char* get_xml_desc(virNetworkPtr network, unsigned flags)
+{
+    return guarded(static_cast<char*>(nullptr), [&] {
+        const std::string name = name_of(network);
+        Text xml = stock_xml(network, flags);
+        if (!xml || flags & VIR_NETWORK_XML_INACTIVE)
+            return xml.release();
+        const auto place = module().networks.lock(name);
+        if (!place)
+            return xml.release();
+        auto bandwidth = parse_network(xml.get()).bandwidth;
+        bandwidth.inbound = place->promises().limits();
+        return copy(with_bandwidth(xml.get(), bandwidth));
+    });
+}
+
+// --- ports --------------------------------------------------------------------------------------
+
+// Why a network gives no floors.
+[[noreturn]] void refuse_floor(virNetworkPtr network, MacAddress mac, KilobytesPerSecond floor)
+{
+    const std::string name = name_of(network);
+    const Text xml = stock_xml(network, 0);
+    if (!xml)
+        throw Error(Refusal::system, std::string("cannot read the XML of network '") + name +
+                                         "': " + virGetLastErrorMessage());
+    const std::string head = "cannot guarantee floor=" + std::to_string(floor.count) +
+                             " to interface " + mac.text() + ": network '" + name + "' ";
+    if (const auto description = parse_network(xml.get()); !description.supports_floor())
+        throw Error(Refusal::operation_unsupported,
+                    head + "has forward mode '" + description.forward +
+                        "', and floor is only supported for nat, route, open and isolated networks");
+    throw Error(Refusal::operation_unsupported,
+                head + "has no inbound QoS set; give it <bandwidth><inbound average='…'/>"
+                       "</bandwidth> and start it again");
+}
+
+PortHandle create_stock_port(virNetworkPtr network, const std::string& xml, unsigned flags)
+{
+    return PortHandle(stock<PortCreateXml>(Slot::network_port_create_xml)(network, xml.c_str(),
+                                                                          flags));
+}
+
+// A guest that runs gets its port in any case: its floor too, if that is possible at all.
+PortHandle reclaim_port(virNetworkPtr network, FlooredNetworks::Locked& place,
+                        const PortDescription& port, const std::string& seen, unsigned flags)
+{
+    PortHandle created = create_stock_port(network, seen, flags);
+    if (!created)
+        return created;
+    try {
+        if (!place)
+            refuse_floor(network, port.mac, port.floor());
+        if (!place->promises().find(port.uuid))
+            place->reclaim(port.uuid, port.mac, port.floor(), port.class_id);
+    } catch (const std::exception& error) {
+        log(Severity::error, "port " + port.uuid.text() + " comes back without its floor: " +
+                                 error.what());
+    }
+    return created;
+}
+
+PortHandle plug_port(virNetworkPtr network, FlooredNetworks::Locked& place,
+                     const PortDescription& port, const std::string& seen, unsigned flags)
+{
+    if (!place)
+        refuse_floor(network, port.mac, port.floor());
+    place->promises().admit(port.mac, port.floor(), nullptr);
+    PortHandle created = create_stock_port(network, seen, flags);
+    if (!created)
+        return created;
+    try {
+        place->plug(port.uuid, port.mac, port.floor(), port.class_id);
+    } catch (...) {
+        if (stock<PortDelete>(Slot::network_port_delete)(created.get(), 0) < 0)
+            log(Severity::error, "port " + port.uuid.text() + " has no floor and cannot be deleted: " +
+                                     virGetLastErrorMessage());
+        throw;
+    }
+    return created;
+}
+
+virNetworkPortPtr port_create_xml(virNetworkPtr network, const char* xml, unsigned flags)
+{
+    return guarded(virNetworkPortPtr{}, [&] {
+        const auto port = parse_port(xml);
+        const std::string seen = without_floor(xml, flags & VIR_NETWORK_PORT_CREATE_VALIDATE);
+        if (!port.floor())
+            return create_stock_port(network, seen, flags).release();
+        auto place = module().networks.lock(name_of(network));
+        const auto create = flags & VIR_NETWORK_PORT_CREATE_RECLAIM ? reclaim_port : plug_port;
+        return create(network, place, port, seen, flags).release();
+    });
+}
+
+char* port_get_xml_desc(virNetworkPortPtr port, unsigned flags)
+{
+    return guarded(static_cast<char*>(nullptr), [&] {
+        const Uuid uuid = uuid_of(port);
+        const std::string name = network_of(port);
+        Text xml(stock<PortGetXmlDesc>(Slot::network_port_get_xml_desc)(port, flags));
+        if (!xml)
+            return xml.release();
+        const auto place = module().networks.lock(name);
+        const Port* floored = place ? place->promises().find(uuid) : nullptr;
+        return floored ? copy(with_floor(xml.get(), floored->floor, floored->id)) : xml.release();
+    });
+}
+
+int port_delete(virNetworkPortPtr port, unsigned flags)
+{
+    return guarded(-1, [&] {
+        const Uuid uuid = uuid_of(port);
+        auto place = module().networks.lock(network_of(port));
+        const int result = stock<PortDelete>(Slot::network_port_delete)(port, flags);
+        if (result == 0 && place && place->promises().find(uuid))
+            place->forget(uuid);
+        return result;
+    });
+}
+
+// Typed parameters that libvirt allocated.
+class Parameters {
+public:
+    Parameters() = default;
+    ~Parameters() { virTypedParamsFree(list_, count_); }
+    Parameters(const Parameters&) = delete;
+    Parameters& operator=(const Parameters&) = delete;
+
+    virTypedParameterPtr* list() { return &list_; }
+    int* count() { return &count_; }
+    std::span<virTypedParameter> all() const { return {list_, static_cast<std::size_t>(count_)}; }
+
+private:
+    virTypedParameterPtr list_ = nullptr;
+    int count_ = 0;
+};
+
+bool is_floor(const virTypedParameter& parameter)
+{
+    return std::strcmp(parameter.field, VIR_NETWORK_PORT_BANDWIDTH_IN_FLOOR) == 0;
+}
+
+// The parameters without the floor, and the floor; as in libvirt, one that is not given is 0.
+std::pair<std::vector<virTypedParameter>, KilobytesPerSecond> split_floor(
+    std::span<const virTypedParameter> parameters)
+{
+    std::vector<virTypedParameter> others;
+    KilobytesPerSecond floor;
+    for (const auto& parameter : parameters) {
+        if (!is_floor(parameter))
+            others.push_back(parameter);
+        else if (parameter.type == VIR_TYPED_PARAM_UINT)
+            floor = {parameter.value.ui};
+        else
+            throw Error(Refusal::config_unsupported,
+                        "the parameter " VIR_NETWORK_PORT_BANDWIDTH_IN_FLOOR
+                        " is not an unsigned number");
+    }
+    return {others, floor};
+}
+
+MacAddress mac_of(virNetworkPortPtr port)
+{
+    const Text xml(stock<PortGetXmlDesc>(Slot::network_port_get_xml_desc)(port, 0));
+    if (!xml)
+        throw Error(Refusal::system, std::string("cannot read the XML of a network port: ") +
+                                         virGetLastErrorMessage());
+    return parse_port(xml.get()).mac;
+}
+
+// What the floor becomes; the port may have none before or after.
+void set_floor(FlooredNetwork& network, const Uuid& uuid, MacAddress mac, KilobytesPerSecond floor)
+{
+    const Port* port = network.promises().find(uuid);
+    if (port && floor && floor != port->floor)
+        network.update(uuid, floor);
+    else if (port && !floor)
+        network.unplug(uuid);
+    else if (!port && floor)
+        network.plug(uuid, mac, floor, {});
+}
+
+int port_set_parameters(virNetworkPortPtr port, virTypedParameterPtr parameters, int count,
+                        unsigned flags)
+{
+    return guarded(-1, [&] {
+        const auto set_stock = stock<PortSetParameters>(Slot::network_port_set_parameters);
+        auto [others, floor] =
+            split_floor({parameters, static_cast<std::size_t>(std::max(count, 0))});
+        const Uuid uuid = uuid_of(port);
+        virNetworkPtr network = virNetworkPortGetNetwork(port);
+        auto place = module().networks.lock(name_of(network));
+        const Port* floored = place ? place->promises().find(uuid) : nullptr;
+        const auto set_others = [&] {
+            return set_stock(port, others.data(), static_cast<int>(others.size()), flags);
+        };
+        if (!floored && !floor)
+            return set_others();
+
+        const MacAddress mac = floored ? floored->mac : mac_of(port);
+        if (!place)
+            refuse_floor(network, mac, floor);
+        if (floor)
+            place->promises().admit(mac, floor, floored);
+        Parameters before;
+        if (stock<PortGetParameters>(Slot::network_port_get_parameters)(port, before.list(),
+                                                                       before.count(), 0) < 0 ||
+            set_others() < 0)
+            return -1;
+        try {
+            set_floor(*place.operator->(), uuid, mac, floor);
+        } catch (...) {
+            auto old = split_floor(before.all()).first;
+            if (set_stock(port, old.data(), static_cast<int>(old.size()), flags) < 0)
+                log(Severity::error, "port " + uuid.text() + " cannot get its old limits back: " +
+                                         virGetLastErrorMessage());
+            throw;
+        }
+        return 0;
+    });
+}
+
+// The order of the parameters is the stock driver's: average, peak, floor, burst. Floors that 32
+// bits do not hold are given as the largest number that they do.
+void add_floor(virTypedParameterPtr* list, int* count, KilobytesPerSecond floor)
+{
+    const unsigned value = static_cast<unsigned>(std::min<std::uint64_t>(floor.count, UINT32_MAX));
+    for (auto& parameter : std::span(*list, static_cast<std::size_t>(*count)))
+        if (is_floor(parameter)) {
+            parameter.value.ui = value;
+            return;
+        }
+    int allocated = *count;
+    const auto add = [&](const char* name, unsigned number) {
+        if (virTypedParamsAddUInt(list, count, &allocated, name, number) < 0)
+            throw std::bad_alloc();
+    };
+    add(VIR_NETWORK_PORT_BANDWIDTH_IN_AVERAGE, 0);
+    add(VIR_NETWORK_PORT_BANDWIDTH_IN_PEAK, 0);
+    add(VIR_NETWORK_PORT_BANDWIDTH_IN_FLOOR, value);
+    add(VIR_NETWORK_PORT_BANDWIDTH_IN_BURST, 0);
+}
+
+int port_get_parameters(virNetworkPortPtr port, virTypedParameterPtr* parameters, int* count,
+                        unsigned flags)
+{
+    return guarded(-1, [&] {
+        const Uuid uuid = uuid_of(port);
+        const std::string name = network_of(port);
+        const int result = stock<PortGetParameters>(Slot::network_port_get_parameters)(
+            port, parameters, count, flags);
+        if (result < 0)
+            return result;
+        const auto place = module().networks.lock(name);
+        if (const Port* floored = place ? place->promises().find(uuid) : nullptr)
+            add_floor(parameters, count, floored->floor);
+        return result;
+    });
+}
+
+} // namespace
+
+Module& module()
+{
+    static Module instance;
+    return instance;
+}
+
+Text stock_xml(virNetworkPtr network, unsigned flags)
+{
+    return Text(stock<GetXmlDesc>(Slot::network_get_xml_desc)(network, flags));
+}
+
+Uuid uuid_of(virNetworkPortPtr port)
+{
+    Uuid uuid;
+    virNetworkPortGetUUID(port, uuid.bytes.data());
+    return uuid;
+}
+
+Network promises_of(const NetworkDescription& network, const Rate& limits)
+{
+    return {network.name, network.bridge, limits, network.mtu};
+}
+
+std::unique_ptr<FlooredNetwork> make_floored(Network promises)
+{
+    const std::string name = promises.name();
+    tc::DeviceTree tree(module().netlink, promises.bridge(), promises.direction());
+    try {
+        auto floored = std::make_unique<FlooredNetwork>(std::move(promises), std::move(tree),
+                                                        *module().status);
+        floored->reconcile();
+        return floored;
+    } catch (...) {
+        module().status->remove(name);
+        throw;
+    }
+}
+
+int start_network(virNetworkPtr network)
+{
+    return guarded(-1, [&] {
+        const auto create_stock = stock<Create>(Slot::network_create);
+        virConnectPtr connection = virNetworkGetConnect(network);
+        const Text xml = stock_xml(network, VIR_NETWORK_XML_INACTIVE);
+        if (!xml)
+            return create_stock(network);
+        const auto asked = parse_network(xml.get());
+        if (!asked.wants_tree())
+            return create_stock(network);
+        int autostart = 0;
+        stock<GetAutostart>(Slot::network_get_autostart)(network, &autostart);
+        const auto started = start_with_tree(asked, [&] {
+            const std::string seen = without_inbound(xml.get());
+            virNetworkPtr created =
+                stock<CreateXml>(Slot::network_create_xml)(connection, seen.c_str());
+            if (!created)
+                define_again(connection, asked.name, xml.get(), autostart != 0);
+            return created;
+        });
+        return started ? 0 : -1;
+    });
+}
+
+void replace_functions(void** slots)
+{
+    const auto put = [slots](Slot slot, auto* function) {
+        slots[static_cast<std::size_t>(slot)] = reinterpret_cast<void*>(function);
+    };
+    put(Slot::network_create_xml, create_xml);
+    put(Slot::network_create_xml_flags, create_xml_flags);
+    put(Slot::network_create, start_network);
+    put(Slot::network_destroy, destroy);
+    put(Slot::network_get_xml_desc, get_xml_desc);
+    put(Slot::network_port_create_xml, port_create_xml);
+    put(Slot::network_port_get_xml_desc, port_get_xml_desc);
+    put(Slot::network_port_set_parameters, port_set_parameters);
+    put(Slot::network_port_get_parameters, port_get_parameters);
+    put(Slot::network_port_delete, port_delete);
+}
+
+} // namespace virfloor::plugin

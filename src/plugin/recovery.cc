@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "recovery.h"
+
+#include "config.h"
+#include "guard.h"
+#include "network_driver.h"
+#include "virfloor/error.h"
+#include "virfloor/log.h"
+#include "virfloor/port_xml.h"
+
+#include <algorithm>
+#include <functional>
+#include <set>
+#include <span>
+#include <stdexcept>
+#include <vector>
+
+namespace virfloor::plugin {
+
+namespace {
+
+struct ConnectionDeleter {
+    void operator()(virConnectPtr connection) const { virConnectClose(connection); }
+};
+using Connection = std::unique_ptr<virConnect, ConnectionDeleter>;
+
+// Takes over a list that libvirt made, and its objects.
+template <class Handle, class Pointer>
+std::vector<Handle> own(Pointer* list, int count)
+{
+    std::vector<Handle> handles;
+    for (Pointer object : std::span(list, static_cast<std::size_t>(std::max(count, 0))))
+        handles.emplace_back(object);
+    std::free(list);
+    if (count < 0)
+        throw std::runtime_error(virGetLastErrorMessage());
+    return handles;
+}
+
+std::vector<NetworkHandle> list_networks(virConnectPtr connection, unsigned flags)
+{
+    virNetworkPtr* list = nullptr;
+    const int count = module().stock.get<ListAllNetworks>(Slot::connect_list_all_networks)(
+        connection, &list, flags);
+    return own<NetworkHandle>(list, count);
+}
+
+std::vector<PortHandle> list_ports(virNetworkPtr network)
+{
+    virNetworkPortPtr* list = nullptr;
+    const int count =
+        module().stock.get<ListAllPorts>(Slot::network_list_all_ports)(network, &list, 0);
+    return own<PortHandle>(list, count);
+}
+
+void for_each(const std::vector<NetworkHandle>& networks, const char* what,
+              const std::function<void(virNetworkPtr, const std::string&)>& function)
+{
+    for (const auto& network : networks) {
+        const std::string name = virNetworkGetName(network.get());
+        try {
+            function(network.get(), name);
+        } catch (const std::exception& error) {
+            log(Severity::error, "cannot " + std::string(what) + " network '" + name + "': " +
+                                     error.what());
+        }
+    }
+}
+
+// What the domain drivers wrote down, read when it is first asked for.
+class Domains {
+public:
+    // The port that a running domain has with a floor on this network.
+    const DomainPort* find(const std::string& network, const Uuid& uuid)
+    {
+        const auto& ports = all();
+        const auto at = std::find_if(ports.begin(), ports.end(), [&](const DomainPort& port) {
+            return port.network == network && port.uuid == uuid;
+        });
+        return at == ports.end() ? nullptr : &*at;
+    }
+
+    bool have_floors_on(const std::string& network)
+    {
+        const auto& ports = all();
+        return std::any_of(ports.begin(), ports.end(),
+                           [&](const DomainPort& port) { return port.network == network; });
+    }
+
+private:
+    const std::vector<DomainPort>& all()
+    {
+        if (!ports_)
+            ports_ = read_domain_status(LIBVIRT_STATE_DIR);
+        return *ports_;
+    }
+
+    std::optional<std::vector<DomainPort>> ports_;
+};
+
+// One network's way back.
+class Recovery {
+public:
+    Recovery(virNetworkPtr network, NetworkDescription live, Domains& domains)
+        : network_(network), live_(std::move(live)), domains_(domains),
+          tree_(module().netlink, live_.bridge, Direction::inbound), have_(tree_.read())
+    {
+    }
+
+    // Nothing if the network never had a tree.
+    std::unique_ptr<FlooredNetwork> recover()
+    {
+        load_status();
+        const auto limits = find_limits();
+        if (!limits)
+            return nullptr;
+        Network promises = promises_of(live_, *limits);
+        for (const auto& port : list_ports(network_))
+            recover_port(promises, port.get());
+        return std::make_unique<FlooredNetwork>(std::move(promises), std::move(tree_),
+                                                *module().status);
+    }
+
+private:
+    void load_status()
+    {
+        try {
+            saved_ = module().status->load(live_.name);
+        } catch (const Error& error) {
+            const auto aside = module().status->set_aside(live_.name);
+            log(Severity::error, std::string("status file cannot be trusted, and is kept as ") +
+                                     aside.string() + ": " + error.what());
+        }
+    }
+
+    std::optional<Rate> find_limits()
+    {
+        if (saved_)
+            return saved_->limits;
+        if (live_.wants_tree())
+            return live_.bandwidth.inbound;
+        const auto root = have_.classes.find(root_class);
+        const bool has_tree = have_.root && root != have_.classes.end();
+        if (!has_tree && !domains_.have_floors_on(live_.name))
+            return {};
+        // A network that only runs has no other XML than the live one.
+        if (const Text xml = stock_xml(network_, VIR_NETWORK_XML_INACTIVE))
+            if (const auto inactive = parse_network(xml.get()); inactive.wants_tree())
+                return inactive.bandwidth.inbound;
+        if (!has_tree)
+            throw Error(Refusal::operation_invalid,
+                        "its guests have floors, but its bandwidth is nowhere to be found");
+        return limits_of(root->second.shape);
+    }
+
+    static Rate limits_of(const Shape& root)
+    {
+        Rate limits;
+        limits.average = {std::max<std::uint64_t>(root.rate.count / 1000, 1)};
+        if (root.ceil > root.rate)
+            limits.peak = {root.ceil.count / 1000};
+        return limits;
+    }
+
+    void recover_port(Network& promises, virNetworkPortPtr handle)
+    {
+        const Uuid uuid = uuid_of(handle);
+        const auto port = find_port(uuid, handle);
+        if (!port)
+            return;
+        try {
+            promises.restore(uuid, port->mac, port->floor, port->id);
+        } catch (const std::exception& error) {
+            log(Severity::error, "network '" + live_.name + "': the floor of port " + uuid.text() +
+                                     " is lost: " + error.what());
+        }
+    }
+
+    std::optional<DomainPort> find_port(const Uuid& uuid, virNetworkPortPtr handle)
+    {
+        if (saved_) {
+            const auto at = std::find_if(saved_->ports.begin(), saved_->ports.end(),
+                                         [&](const Port& port) { return port.uuid == uuid; });
+            if (at != saved_->ports.end())
+                return DomainPort{live_.name, uuid, at->mac, at->floor, at->id};
+        } else if (const DomainPort* port = domains_.find(live_.name, uuid)) {
+            DomainPort found = *port;
+            if (!found.id)
+                found.id = class_in_kernel(found.mac);
+            return found;
+        }
+        return port_of_stock(uuid, handle);
+    }
+
+    // A floor that the stock driver still keeps itself, because it could not be taken over.
+    std::optional<DomainPort> port_of_stock(const Uuid& uuid, virNetworkPortPtr handle)
+    {
+        const Text xml(module().stock.get<PortGetXmlDesc>(Slot::network_port_get_xml_desc)(handle, 0));
+        if (!xml)
+            return {};
+        const auto port = parse_port(xml.get());
+        if (!port.floor())
+            return {};
+        return DomainPort{live_.name, uuid, port.mac, port.floor(), port.class_id};
+    }
+
+    std::optional<ClassId> class_in_kernel(MacAddress mac) const
+    {
+        const auto at = have_.steering.find(mac);
+        return at == have_.steering.end() ? std::nullopt : std::optional(at->second);
+    }
+
+    virNetworkPtr network_;
+    NetworkDescription live_;
+    Domains& domains_;
+    tc::DeviceTree tree_;
+    Tree have_;
+    std::optional<SavedNetwork> saved_;
+};
+
+void reconcile(FlooredNetworks::Locked& place)
+{
+    const std::size_t steps = place->reconcile();
+    const Network& promises = place->promises();
+    log(Severity::info,
+        "network '" + promises.name() + "': " + std::to_string(promises.ports().size()) +
+            " floors of " + std::to_string(promises.floor_sum().count) + " kB/s in all on bridge " +
+            promises.bridge() + ", " + std::to_string(steps) + " changes made");
+}
+
+void go_on_with(virNetworkPtr network, const std::string& name, Domains& domains)
+{
+    auto place = module().networks.lock(name);
+    if (!place) {
+        const Text xml = stock_xml(network, 0);
+        if (!xml)
+            throw std::runtime_error(virGetLastErrorMessage());
+        const auto live = parse_network(xml.get());
+        if (!live.supports_floor())
+            return;
+        place.set(Recovery(network, live, domains).recover());
+    }
+    if (place)
+        reconcile(place);
+}
+
+void forget_networks_but(const std::set<std::string>& active)
+{
+    for (const auto& name : module().networks.names())
+        if (!active.contains(name))
+            module().networks.lock(name).set(nullptr);
+    for (const auto& name : module().status->networks())
+        if (!active.contains(name)) {
+            log(Severity::info, "network '" + name + "' does not run any more; its status goes");
+            module().status->remove(name);
+        }
+}
+
+void start_what_stock_could_not(virConnectPtr connection)
+{
+    const auto missed =
+        list_networks(connection, VIR_CONNECT_LIST_NETWORKS_INACTIVE |
+                                      VIR_CONNECT_LIST_NETWORKS_PERSISTENT |
+                                      VIR_CONNECT_LIST_NETWORKS_AUTOSTART);
+    for_each(missed, "start", [](virNetworkPtr network, const std::string&) {
+        const Text xml = stock_xml(network, VIR_NETWORK_XML_INACTIVE);
+        if (xml && parse_network(xml.get()).wants_tree() && start_network(network) < 0)
+            throw std::runtime_error(virGetLastErrorMessage());
+    });
+}
+
+void go_on(bool with_autostart)
+{
+    const Connection connection(virConnectOpen("network:///system"));
+    if (!connection)
+        throw std::runtime_error(std::string("cannot list the networks: ") +
+                                 virGetLastErrorMessage());
+    const auto active = list_networks(connection.get(), VIR_CONNECT_LIST_NETWORKS_ACTIVE);
+    std::set<std::string> names;
+    for (const auto& network : active)
+        names.insert(virNetworkGetName(network.get()));
+    Domains domains;
+    for_each(active, "go on with", [&](virNetworkPtr network, const std::string& name) {
+        go_on_with(network, name, domains);
+    });
+    forget_networks_but(names);
+    if (with_autostart)
+        start_what_stock_could_not(connection.get());
+}
+
+} // namespace
+
+void recover_networks() { go_on(module().stock_autostarts); }
+
+void reload_networks() { go_on(true); }
+
+} // namespace virfloor::plugin

@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+//
+// Going on with networks that run already: after a start of the daemon, and after a reload.
+#pragma once
+
+namespace virfloor::plugin {
+
+// For all networks that run and have, or had, a tree: promises from our status file, where that is
+// missing or damaged from libvirt's own state, and the kernel's tree put right where it differs.
+// Then networks that the stock driver was to start, but could not, are started. What fails is
+// logged and leaves the other networks alone.
+void recover_networks();
+
+// The same after libvirt has read its configuration again; promises are those in memory.
+void reload_networks();
+
+} // namespace virfloor::plugin
