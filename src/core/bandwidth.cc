@@ -45,7 +45,7 @@ void parse_direction(const xmlNode* element, std::optional<Rate>& rate)
 template <class Unit>
 std::string print(const char* name, Quantity<Unit> value)
 {
-    return value ? " " + std::string(name) + "='" + std::to_string(value.count) + "'" : "";
+    return value ? std::string(" ") + name + "='" + std::to_string(value.count) + "'" : "";
 }
 
 std::string print(const char* element, const std::optional<Rate>& rate, const std::string& indent)
@@ -73,8 +73,8 @@ Bandwidth parse_bandwidth(const xmlNode* element)
 std::string format_bandwidth(const Bandwidth& bandwidth, std::optional<ClassId> id, int indent)
 {
     const std::string margin(indent, ' ');
-    return margin + "<bandwidth" + (id ? " classID='" + std::to_string(id->minor) + "'" : "") +
-           ">\n" + print("inbound", bandwidth.inbound, margin) +
+    const std::string attribute = id ? " classID='" + std::to_string(id->minor) + "'" : "";
+    return margin + "<bandwidth" + attribute + ">\n" + print("inbound", bandwidth.inbound, margin) +
            print("outbound", bandwidth.outbound, margin) + margin + "</bandwidth>\n";
 }
 

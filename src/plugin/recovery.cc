@@ -9,6 +9,7 @@
 #include "virfloor/port_xml.h"
 
 #include <algorithm>
+#include <chrono>
 #include <functional>
 #include <set>
 #include <span>
@@ -18,6 +19,8 @@
 namespace virfloor::plugin {
 
 namespace {
+
+using Clock = std::chrono::steady_clock;
 
 struct ConnectionDeleter {
     void operator()(virConnectPtr connection) const { virConnectClose(connection); }
@@ -218,18 +221,22 @@ private:
     std::optional<SavedNetwork> saved_;
 };
 
-void reconcile(FlooredNetworks::Locked& place)
+void reconcile(FlooredNetworks::Locked& place, Clock::time_point start)
 {
     const std::size_t steps = place->reconcile();
     const Network& promises = place->promises();
     log(Severity::info,
         "network '" + promises.name() + "': " + std::to_string(promises.ports().size()) +
             " floors of " + std::to_string(promises.floor_sum().count) + " kB/s in all on bridge " +
-            promises.bridge() + ", " + std::to_string(steps) + " changes made");
+            promises.bridge() + ", " + std::to_string(steps) + " changes made in " +
+            std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - start)
+                               .count()) +
+            " ms");
 }
 
 void go_on_with(virNetworkPtr network, const std::string& name, Domains& domains)
 {
+    const auto start = Clock::now();
     auto place = module().networks.lock(name);
     if (!place) {
         const Text xml = stock_xml(network, 0);
@@ -241,7 +248,7 @@ void go_on_with(virNetworkPtr network, const std::string& name, Domains& domains
         place.set(Recovery(network, live, domains).recover());
     }
     if (place)
-        reconcile(place);
+        reconcile(place, start);
 }
 
 void forget_networks_but(const std::set<std::string>& active)

@@ -74,8 +74,7 @@ void clear_account(const fs::path& path, const XmlDocument& status)
 
 void take_over(const fs::path& path, const StatusDirectory& directory)
 {
-    fs::path ports_directory = path;
-    const auto ports = floored_ports(ports_directory.replace_extension(".ports"));
+    const auto ports = floored_ports(path.parent_path() / path.stem() / "ports");
     if (ports.empty())
         return;
     const auto status = XmlDocument::parse(read_file(path, max_xml_size), status_root);
