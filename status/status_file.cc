@@ -11,7 +11,9 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <climits>
 #include <cstring>
+#include <set>
 #include <utility>
 
 namespace virfloor {
@@ -22,7 +24,7 @@ namespace fs = std::filesystem;
 
 // A record's length. It divides a page, and holds the longest port; format() sees to that.
 constexpr std::size_t record_size = 128;
-constexpr std::size_t least_capacity = 32; // records
+constexpr std::size_t least_capacity = 8; // records
 constexpr std::size_t all_records = last_class.minor - first_port_class.minor + 1;
 constexpr std::size_t max_file_size = 16 * 1024 * 1024;
 constexpr char root_name[] = "floornetwork";
@@ -53,10 +55,11 @@ std::string format(const Port& port)
                "'/>");
 }
 
-std::string format_header(const Network& network)
+std::string format_header(const Network& network, int ifindex)
 {
-    std::string text = "<" + std::string(root_name) + ">\n  <name>" + escape_xml(network.name()) +
-                       "</name>\n  <bridge name='" + escape_xml(network.bridge()) + "' mtu='" +
+    std::string text = std::string("<") + root_name + ">\n  <name>" + escape_xml(network.name()) +
+                       "</name>\n  <bridge name='" + escape_xml(network.bridge()) + "' ifindex='" +
+                       std::to_string(ifindex) + "' mtu='" +
                        std::to_string(network.mtu().count) + "'/>\n" +
                        format_bandwidth({network.limits(), {}}, {}, 2) + "  <ports>";
     // Records start at a multiple of their size.
@@ -78,10 +81,10 @@ Value require(const std::optional<Value>& value, const fs::path& path, const cha
 }
 
 std::uint64_t number(const xmlNode* element, const char* name, std::uint64_t most,
-                     const fs::path& path)
+                     const fs::path& path, std::uint64_t least = 0)
 {
     const auto value = parse_number(attribute(element, name).value_or(""));
-    if (!value || *value > most)
+    if (!value || *value < least || *value > most)
         refuse(path, "no valid " + std::string(name));
     return *value;
 }
@@ -91,8 +94,8 @@ Port parse_record(const xmlNode* record, const fs::path& path)
     return {.uuid = require(Uuid::parse(attribute(record, "uuid").value_or("")), path, "uuid"),
             .mac = require(MacAddress::parse(attribute(record, "mac").value_or("")), path, "mac"),
             .id = ClassId{static_cast<std::uint16_t>(
-                number(record, "class", last_class.minor, path))},
-            .floor = {number(record, "floor", max_rate.count, path)}};
+                number(record, "class", last_class.minor, path, first_port_class.minor))},
+            .floor = {number(record, "floor", max_rate.count, path, 1)}};
 }
 
 } // namespace
@@ -111,7 +114,8 @@ Descriptor::~Descriptor()
         close(number_);
 }
 
-StatusFile::StatusFile(fs::path path, const Network& network) : path_(std::move(path))
+StatusFile::StatusFile(fs::path path, const Network& network, int ifindex)
+    : path_(std::move(path)), ifindex_(ifindex)
 {
     replace(network);
 }
@@ -126,16 +130,17 @@ void StatusFile::replace(const Network& network)
         capacity *= 2;
     capacity = std::min(capacity, all_records);
 
-    std::string text = format_header(network);
+    std::string text = format_header(network, ifindex_);
     const std::size_t start = text.size();
     const std::string empty = pad("");
     for (std::size_t i = 0; i < capacity; ++i)
         text += empty;
     for (const auto& [uuid, port] : network.ports())
         text.replace(start + record_index(port.id) * record_size, record_size, format(port));
-    text += "  </ports>\n</" + std::string(root_name) + ">\n";
+    text += std::string("  </ports>\n</") + root_name + ">\n";
 
     replace_file(path_, text);
+    capacity_ = 0;
     Descriptor file(open(path_.c_str(), O_WRONLY | O_CLOEXEC | O_NOFOLLOW));
     if (file.get() < 0)
         fail("open", path_, errno);
@@ -162,10 +167,13 @@ void StatusFile::put(const Network& network, const Port& port)
         write_record(port.id, format(port));
 }
 
-void StatusFile::clear(ClassId id)
+void StatusFile::clear(const Network& network, ClassId id)
 {
     static const std::string empty = pad("");
-    write_record(id, empty);
+    if (capacity_ == 0)
+        replace(network);
+    else if (record_index(id) < capacity_)
+        write_record(id, empty);
 }
 
 StatusDirectory::StatusDirectory(fs::path directory) : directory_(std::move(directory))
@@ -181,17 +189,22 @@ fs::path StatusDirectory::path(const std::string& network) const
     return directory_ / (network + extension);
 }
 
-StatusFile StatusDirectory::save(const Network& network) const
+StatusFile StatusDirectory::save(const Network& network, int ifindex) const
 {
-    return {path(network.name()), network};
+    return {path(network.name()), network, ifindex};
+}
+
+bool StatusDirectory::has(const std::string& network) const
+{
+    std::error_code error;
+    return fs::exists(fs::symlink_status(path(network), error));
 }
 
 std::optional<SavedNetwork> StatusDirectory::load(const std::string& network) const
 {
-    const fs::path file = path(network);
-    std::error_code error;
-    if (!fs::exists(fs::symlink_status(file, error)))
+    if (!has(network))
         return {};
+    const fs::path file = path(network);
     const auto document = XmlDocument::parse(read_file(file, max_file_size), root_name, max_file_size);
     const xmlNode* root = document.root();
     const xmlNode* bridge = child(root, "bridge");
@@ -199,13 +212,23 @@ std::optional<SavedNetwork> StatusDirectory::load(const std::string& network) co
     SavedNetwork saved;
     saved.name = content(child(root, "name")).value_or("");
     saved.bridge = attribute(bridge, "name").value_or("");
+    saved.ifindex = static_cast<int>(number(bridge, "ifindex", INT_MAX, file));
     saved.mtu = {number(bridge, "mtu", UINT32_MAX, file)};
-    if (saved.name != network || saved.bridge.empty() || !bandwidth)
+    if (saved.name != network || (saved.bridge.empty() && saved.ifindex != no_ifindex) || !bandwidth)
         refuse(file, "does not describe network '" + network + "'");
     saved.limits = require(parse_bandwidth(bandwidth).inbound, file, "inbound bandwidth");
-    for (const xmlNode* record : children(child(root, "ports")))
-        if (has_name(record, "port"))
-            saved.ports.push_back(parse_record(record, file));
+    if (!saved.limits.average)
+        refuse(file, "no valid average");
+    std::set<ClassId> ids;
+    std::set<MacAddress> addresses;
+    for (const xmlNode* record : children(child(root, "ports"))) {
+        if (!has_name(record, "port"))
+            continue;
+        const Port port = parse_record(record, file);
+        if (!ids.insert(port.id).second || !addresses.insert(port.mac).second)
+            refuse(file, "two ports share a class ID or a MAC address");
+        saved.ports.push_back(port);
+    }
     return saved;
 }
 
