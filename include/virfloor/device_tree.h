@@ -18,6 +18,9 @@ class Netlink;
 
 std::shared_ptr<Netlink> open_netlink();
 
+// The interface index of a network device. Throws Error(system) if there is none of that name.
+int find_device(const std::string& name);
+
 class DeviceTree {
 public:
     // direction: which of a frame's addresses leads to a class. The device need not be there yet.
@@ -36,6 +39,10 @@ public:
     // is taken back then, and the tree must be read before the next change.
     // A Leaf that the kernel does not have is given up for the next one, when the tree is made.
     void apply(const Change& change);
+
+    // Deletes filter tables that are no longer used, which the kernel allows only some time after
+    // the last use. False if some are left for the next call.
+    bool reclaim();
 
 private:
     struct State;

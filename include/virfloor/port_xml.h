@@ -24,11 +24,16 @@ struct PortDescription {
 // Throws Error(invalid_xml) and what parse_bandwidth throws.
 PortDescription parse_port(std::string_view xml);
 
-// The same port without what the stock driver must not see: floor and classID. An <inbound> that
-// had a floor alone becomes average='0', which libvirt reads as "no limit": with no <inbound> at
-// all the stock driver would put the bandwidth of the port group there. With `valid` it is left
+// A port, and its XML without what the stock driver must not see: floor and classID. An <inbound>
+// that had a floor alone becomes average='0', which libvirt reads as "no limit": with no <inbound>
+// at all the stock driver would put the bandwidth of the port group there. With `valid` it is left
 // out nevertheless, since libvirt's schema knows no average of 0.
-std::string without_floor(std::string_view xml, bool valid);
+struct SplitPort {
+    PortDescription port;
+    std::string without_floor;
+};
+// Throws as parse_port.
+SplitPort split_port(std::string_view xml, bool valid);
 
 // XML as libvirt formats it, with the floor and the class ID in its <bandwidth>.
 std::string with_floor(const std::string& port_xml, KilobytesPerSecond floor, ClassId id);

@@ -34,8 +34,12 @@ private:
     int number_ = -1;
 };
 
+// The interface index that stands for "not started yet".
+inline constexpr int no_ifindex = 0;
+
 struct SavedNetwork {
     std::string name, bridge;
+    int ifindex = no_ifindex; // of the bridge; a bridge that is made again has another
     Bytes mtu;
     Rate limits;
     std::vector<Port> ports;
@@ -45,21 +49,22 @@ struct SavedNetwork {
 class StatusFile {
 public:
     // Replaces the file of the network by one that has all its ports.
-    StatusFile(std::filesystem::path path, const Network& network);
+    StatusFile(std::filesystem::path path, const Network& network, int ifindex);
 
-    // The record of a port of the network. On a failure the file is as it was, as far as the file
-    // system allows.
+    // The record of a class ID: the port of the network that has it, or none. On a failure the file
+    // is as it was, as far as the file system allows.
     void put(const Network& network, const Port& port);
-    void clear(ClassId id);
+    void clear(const Network& network, ClassId id);
 
 private:
     void replace(const Network& network);
     void write_record(ClassId id, const std::string& record);
 
     std::filesystem::path path_;
+    int ifindex_;
     Descriptor file_;
     std::size_t records_start_ = 0;
-    std::size_t capacity_ = 0; // records
+    std::size_t capacity_ = 0; // records; 0: the file must be replaced first
 };
 
 class StatusDirectory {
@@ -67,7 +72,8 @@ public:
     // Makes the directory if it is not there.
     explicit StatusDirectory(std::filesystem::path directory);
 
-    StatusFile save(const Network& network) const;
+    StatusFile save(const Network& network, int ifindex) const;
+    bool has(const std::string& network) const;
     // Nothing if there is no file. Throws Error(invalid_xml) if it cannot be trusted.
     std::optional<SavedNetwork> load(const std::string& network) const;
     // Names of networks that have a file.

@@ -12,10 +12,12 @@ KilobytesPerSecond PortDescription::floor() const
     return bandwidth.inbound ? bandwidth.inbound->floor : KilobytesPerSecond{};
 }
 
-PortDescription parse_port(std::string_view xml)
+namespace {
+
+constexpr char root_name[] = "networkport";
+
+PortDescription describe(const xmlNode* root)
 {
-    const auto document = XmlDocument::parse(xml, "networkport");
-    const xmlNode* root = document.root();
     PortDescription port;
     const auto uuid = Uuid::parse(content(child(root, "uuid")).value_or(""));
     const auto mac = MacAddress::parse(attribute(child(root, "mac"), "address").value_or(""));
@@ -40,12 +42,11 @@ PortDescription parse_port(std::string_view xml)
     return port;
 }
 
-std::string without_floor(std::string_view xml, bool valid)
+void strip(const xmlNode* root, bool valid)
 {
-    const auto document = XmlDocument::parse(xml, "networkport");
-    xmlNode* bandwidth = child(document.root(), "bandwidth");
+    xmlNode* bandwidth = child(root, "bandwidth");
     if (!bandwidth)
-        return document.text();
+        return;
     remove_attribute(bandwidth, "classID");
     if (xmlNode* inbound = child(bandwidth, "inbound")) {
         remove_attribute(inbound, "floor");
@@ -56,7 +57,22 @@ std::string without_floor(std::string_view xml, bool valid)
                 set_attribute(inbound, "average", "0");
         }
     }
-    return document.text();
+}
+
+} // namespace
+
+PortDescription parse_port(std::string_view xml)
+{
+    return describe(XmlDocument::parse(xml, root_name).root());
+}
+
+SplitPort split_port(std::string_view xml, bool valid)
+{
+    const auto document = XmlDocument::parse(xml, root_name);
+    SplitPort split{describe(document.root()), {}};
+    strip(document.root(), valid);
+    split.without_floor = document.text();
+    return split;
 }
 
 std::string with_floor(const std::string& port_xml, KilobytesPerSecond floor, ClassId id)
@@ -65,7 +81,7 @@ std::string with_floor(const std::string& port_xml, KilobytesPerSecond floor, Cl
     if (!bandwidth.inbound)
         bandwidth.inbound.emplace();
     bandwidth.inbound->floor = floor;
-    return replace_element(port_xml, "networkport", "bandwidth",
+    return replace_element(port_xml, root_name, "bandwidth",
                            {"vlan", "port", "rxfilters", "plug"},
                            format_bandwidth(bandwidth, id, 2));
 }

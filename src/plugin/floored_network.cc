@@ -32,7 +32,8 @@ bool speaks_of_drift(const Error& error)
 
 FlooredNetwork::FlooredNetwork(Network network, tc::DeviceTree tree,
                                const StatusDirectory& directory)
-    : network_(std::move(network)), tree_(std::move(tree)), file_(directory.save(network_))
+    : network_(std::move(network)), tree_(std::move(tree)), 
+      file_(directory.save(network_, tc::find_device(network_.bridge())))
 {
 }
 
@@ -53,7 +54,7 @@ void FlooredNetwork::record(ClassId id, const Uuid& uuid)
     if (const Port* port = network_.find(uuid))
         file_.put(network_, *port);
     else
-        file_.clear(id);
+        file_.clear(network_, id);
 }
 
 void FlooredNetwork::change_kernel(const Tree& before, const Uuid& uuid)
@@ -161,6 +162,17 @@ FlooredNetworks::Locked FlooredNetworks::lock(const std::string& name)
         place = &places_[name];
     }
     return Locked(*place);
+}
+
+bool FlooredNetworks::reclaim_tables()
+{
+    const std::lock_guard guard(mutex_);
+    bool all = true;
+    for (auto& [name, place] : places_) {
+        const std::unique_lock lock(place.mutex, std::try_to_lock);
+        all &= lock && (!place.network || place.network->reclaim_tables());
+    }
+    return all;
 }
 
 std::vector<std::string> FlooredNetworks::names()

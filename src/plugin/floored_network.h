@@ -42,6 +42,9 @@ public:
     // unplug for a port that is gone already: what fails is logged, and mended by the next call.
     void forget(const Uuid& uuid);
 
+    // Deletes filter tables that are no longer used; false if some are left for later.
+    bool reclaim_tables() { return tree_.reclaim(); }
+
 private:
     const Port& add(const Uuid& uuid, MacAddress mac, KilobytesPerSecond floor,
                     std::optional<ClassId> preferred, bool admitted);
@@ -80,6 +83,9 @@ public:
     };
 
     Locked lock(const std::string& name);
+    // Lets networks that nobody works on delete filter tables that are no longer used; false if some
+    // are left for later.
+    bool reclaim_tables();
     // All names asked for so far.
     std::vector<std::string> names();
     void clear();

@@ -25,7 +25,6 @@ enum class Slot : std::size_t {
     network_get_xml_desc = 18,
     network_get_autostart = 20,
     network_set_autostart = 21,
-    network_is_active = 22,
     network_is_persistent = 23,
     network_port_create_xml = 26,
     network_port_get_xml_desc = 27,
@@ -57,7 +56,7 @@ using Destroy = int (*)(virNetworkPtr);
 using GetXmlDesc = char* (*)(virNetworkPtr, unsigned);
 using GetAutostart = int (*)(virNetworkPtr, int*);
 using SetAutostart = int (*)(virNetworkPtr, int);
-using IsActive = int (*)(virNetworkPtr);
+using IsPersistent = int (*)(virNetworkPtr);
 using PortCreateXml = virNetworkPortPtr (*)(virNetworkPtr, const char*, unsigned);
 using PortGetXmlDesc = char* (*)(virNetworkPortPtr, unsigned);
 using PortSetParameters = int (*)(virNetworkPortPtr, virTypedParameterPtr, int, unsigned);

@@ -52,8 +52,8 @@ const Internals& internals()
 void log_to_libvirt()
 {
     set_log_sink([](Severity severity, const std::string& message) {
-        internals().log_message(&log_source, priority(severity), __FILE__, __LINE__, __func__,
-                                nullptr, "%s", message.c_str());
+        internals().log_message(&log_source, priority(severity), nullptr, 0, nullptr, nullptr, "%s",
+                                message.c_str());
     });
 }
 

@@ -7,6 +7,7 @@
 // of its own. Whatever is not as expected, the stock driver is what remains: a host never loses its
 // networks because of us.
 #include "config.h"
+#include "housekeeping.h"
 #include "libvirt_internals.h"
 #include "network_driver.h"
 #include "recovery.h"
@@ -125,6 +126,7 @@ int initialize(bool, const char*)
     return attempt("cannot go on with networks that run", [] {
         if (!module().status)
             return;
+        start_housekeeping();
         replace_functions(network_functions);
         recover_networks();
     });
@@ -141,7 +143,10 @@ int reload()
 
 int cleanup()
 {
-    attempt("cannot clean up", [] { module().networks.clear(); });
+    attempt("cannot clean up", [] {
+        stop_housekeeping();
+        module().networks.clear();
+    });
     return 0;
 }
 

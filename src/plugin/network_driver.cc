@@ -3,6 +3,7 @@
 
 #include "config.h"
 #include "guard.h"
+#include "housekeeping.h"
 #include "virfloor/error.h"
 #include "virfloor/log.h"
 #include "virfloor/port_xml.h"
@@ -70,9 +71,19 @@ template <class StartStock>
 NetworkHandle start_with_tree(const NetworkDescription& asked, StartStock start_stock)
 {
     auto place = module().networks.lock(asked.name);
+    if (place)
+        return NetworkHandle(start_stock()); // runs already, as the stock driver will say
+    // What is intended is written down first: a daemon that is killed in between goes on with it. A
+    // file that is there belongs to a network that runs, and could not be gone on with.
+    const bool intended = !module().status->has(asked.name);
+    if (intended)
+        module().status->save(promises_of(asked, *asked.bandwidth.inbound), no_ifindex);
     NetworkHandle network(start_stock());
-    if (!network)
+    if (!network) {
+        if (intended)
+            module().status->remove(asked.name);
         return network;
+    }
     try {
         const Text live = stock_xml(network.get(), 0);
         if (!live)
@@ -121,7 +132,7 @@ int destroy(virNetworkPtr network)
         const std::string name = name_of(network);
         auto place = module().networks.lock(name);
         const int result = stock<Destroy>(Slot::network_destroy)(network);
-        if (result == 0 && place) {
+        if (result == 0) {
             place.set(nullptr);
             module().status->remove(name);
         }
@@ -134,7 +145,9 @@ char* get_xml_desc(virNetworkPtr network, unsigned flags)
     return guarded(static_cast<char*>(nullptr), [&] {
         const std::string name = name_of(network);
         Text xml = stock_xml(network, flags);
-        if (!xml || flags & VIR_NETWORK_XML_INACTIVE)
+        // The inactive XML of a network that is not persistent is its live XML.
+        if (!xml || (flags & VIR_NETWORK_XML_INACTIVE &&
+                     stock<IsPersistent>(Slot::network_is_persistent)(network) != 0))
             return xml.release();
         const auto place = module().networks.lock(name);
         if (!place)
@@ -214,8 +227,7 @@ PortHandle plug_port(virNetworkPtr network, FlooredNetworks::Locked& place,
 virNetworkPortPtr port_create_xml(virNetworkPtr network, const char* xml, unsigned flags)
 {
     return guarded(virNetworkPortPtr{}, [&] {
-        const auto port = parse_port(xml);
-        const std::string seen = without_floor(xml, flags & VIR_NETWORK_PORT_CREATE_VALIDATE);
+        const auto [port, seen] = split_port(xml, flags & VIR_NETWORK_PORT_CREATE_VALIDATE);
         if (!port.floor())
             return create_stock_port(network, seen, flags).release();
         auto place = module().networks.lock(name_of(network));
@@ -238,14 +250,22 @@ char* port_get_xml_desc(virNetworkPortPtr port, unsigned flags)
     });
 }
 
+void tidy_up(FlooredNetworks::Locked& place)
+{
+    if (!place->reclaim_tables())
+        tidy_up_soon();
+}
+
 int port_delete(virNetworkPortPtr port, unsigned flags)
 {
     return guarded(-1, [&] {
         const Uuid uuid = uuid_of(port);
         auto place = module().networks.lock(network_of(port));
         const int result = stock<PortDelete>(Slot::network_port_delete)(port, flags);
-        if (result == 0 && place && place->promises().find(uuid))
+        if (result == 0 && place && place->promises().find(uuid)) {
             place->forget(uuid);
+            tidy_up(place);
+        }
         return result;
     });
 }
@@ -341,6 +361,7 @@ int port_set_parameters(virNetworkPortPtr port, virTypedParameterPtr parameters,
             return -1;
         try {
             set_floor(*place.operator->(), uuid, mac, floor);
+            tidy_up(place);
         } catch (...) {
             auto old = split_floor(before.all()).first;
             if (set_stock(port, old.data(), static_cast<int>(old.size()), flags) < 0)

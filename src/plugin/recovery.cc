@@ -129,6 +129,12 @@ private:
     {
         try {
             saved_ = module().status->load(live_.name);
+            if (saved_ && saved_->ifindex != no_ifindex &&
+                saved_->ifindex != tc::find_device(live_.bridge)) {
+                log(Severity::warning, "network '" + live_.name +
+                                           "' was started anew meanwhile; its old status goes");
+                saved_.reset();
+            }
         } catch (const Error& error) {
             const auto aside = module().status->set_aside(live_.name);
             log(Severity::error, std::string("status file cannot be trusted, and is kept as ") +
@@ -138,10 +144,11 @@ private:
 
     std::optional<Rate> find_limits()
     {
-        if (saved_)
-            return saved_->limits;
+        // Where the stock driver knows of limits, it was the one that started the network.
         if (live_.wants_tree())
             return live_.bandwidth.inbound;
+        if (saved_)
+            return saved_->limits;
         const auto root = have_.classes.find(root_class);
         const bool has_tree = have_.root && root != have_.classes.end();
         if (!has_tree && !domains_.have_floors_on(live_.name))
@@ -186,7 +193,8 @@ private:
                                          [&](const Port& port) { return port.uuid == uuid; });
             if (at != saved_->ports.end())
                 return DomainPort{live_.name, uuid, at->mac, at->floor, at->id};
-        } else if (const DomainPort* port = domains_.find(live_.name, uuid)) {
+        }
+        if (const DomainPort* port = domains_.find(live_.name, uuid)) {
             DomainPort found = *port;
             if (!found.id)
                 found.id = class_in_kernel(found.mac);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "stock_state.h"
 
+#include "virfloor/device_tree.h"
 #include "virfloor/error.h"
 #include "virfloor/log.h"
 #include "virfloor/network.h"
@@ -22,8 +23,8 @@ constexpr char no_classes[] = "0-2";
 
 struct StockPort {
     fs::path path;
-    std::string xml;
     PortDescription description;
+    std::string without_floor;
 };
 
 std::vector<StockPort> floored_ports(const fs::path& directory)
@@ -33,10 +34,9 @@ std::vector<StockPort> floored_ports(const fs::path& directory)
     for (const auto& entry : fs::directory_iterator(directory, missing)) {
         if (entry.path().extension() != ".xml")
             continue;
-        StockPort port{entry.path(), read_file(entry.path(), max_xml_size), {}};
-        port.description = parse_port(port.xml);
-        if (port.description.floor() || port.description.class_id)
-            ports.push_back(std::move(port));
+        auto [port, without_floor] = split_port(read_file(entry.path(), max_xml_size), false);
+        if (port.floor() || port.class_id)
+            ports.push_back({entry.path(), port, without_floor});
     }
     return ports;
 }
@@ -52,14 +52,25 @@ Network promises(const NetworkDescription& description, const StatusDirectory& d
     }
     if (!saved && !description.wants_tree())
         throw Error(Refusal::operation_unsupported, "it has ports with floors, but no bandwidth");
+    // Where the stock driver knows of limits, it was the one that started the network.
     Network network(description.name, description.bridge,
-                    saved ? saved->limits : *description.bandwidth.inbound, description.mtu);
+                    description.wants_tree() ? *description.bandwidth.inbound : saved->limits,
+                    description.mtu);
+    const auto restore = [&network](const Uuid& uuid, MacAddress mac, KilobytesPerSecond floor,
+                                    std::optional<ClassId> id) {
+        try {
+            network.restore(uuid, mac, floor, id);
+        } catch (const std::exception& error) {
+            log(Severity::error, "network '" + network.name() + "': the floor of port " +
+                                     uuid.text() + " cannot be taken over: " + error.what());
+        }
+    };
     if (saved)
         for (const Port& port : saved->ports)
-            network.restore(port.uuid, port.mac, port.floor, port.id);
-    for (const auto& [path, xml, port] : stock_ports)
+            restore(port.uuid, port.mac, port.floor, port.id);
+    for (const auto& [path, port, without_floor] : stock_ports)
         if (port.floor() && !network.find(port.uuid))
-            network.restore(port.uuid, port.mac, port.floor(), port.class_id);
+            restore(port.uuid, port.mac, port.floor(), port.class_id);
     return network;
 }
 
@@ -82,9 +93,9 @@ void take_over(const fs::path& path, const StatusDirectory& directory)
     if (!network)
         throw Error(Refusal::invalid_xml, "it has no <network>");
     const auto description = parse_network(status.text(network));
-    directory.save(promises(description, directory, ports));
+    directory.save(promises(description, directory, ports), tc::find_device(description.bridge));
     for (const StockPort& port : ports)
-        replace_file(port.path, without_floor(port.xml, false));
+        replace_file(port.path, port.without_floor);
     clear_account(path, status);
     log(Severity::info, "network '" + description.name + "': took over " +
                             std::to_string(ports.size()) + " ports with floors from libvirt");

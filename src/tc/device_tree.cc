@@ -26,9 +26,8 @@ struct DeviceTree::State {
     void carry_out(std::vector<Reversible> requests);
     void take_back();
     void find_leaf();
-    void reclaim_tables();
+    bool reclaim();
     std::vector<Answer> send(const std::vector<Request>& requests);
-    int find_device() const;
 
     std::shared_ptr<Netlink> netlink;
     std::string device;
@@ -49,17 +48,17 @@ DeviceTree::~DeviceTree() = default;
 DeviceTree::DeviceTree(DeviceTree&&) noexcept = default;
 DeviceTree& DeviceTree::operator=(DeviceTree&&) noexcept = default;
 
-int DeviceTree::State::find_device() const
+int find_device(const std::string& name)
 {
-    const unsigned index = if_nametoindex(device.c_str());
+    const unsigned index = if_nametoindex(name.c_str());
     if (index == 0)
-        throw kernel_error("cannot find network device '" + device + "'", {errno, ""});
+        throw kernel_error("cannot find network device '" + name + "'", {errno, ""});
     return static_cast<int>(index);
 }
 
 Tree DeviceTree::read()
 {
-    state_->ifindex = state_->find_device();
+    state_->ifindex = find_device(state_->device);
     return state_->translator.load(read_picture(*state_->netlink, state_->ifindex, state_->key));
 }
 
@@ -134,16 +133,19 @@ void DeviceTree::State::find_leaf()
     translator.set_leaf(Leaf::pfifo);
 }
 
-void DeviceTree::State::reclaim_tables()
+bool DeviceTree::State::reclaim()
 {
     const auto requests = translator.addresses().reclaim();
     if (requests.empty())
-        return;
+        return true;
     const auto answers = send(requests);
     for (std::size_t i = 0; i < answers.size(); ++i)
         if (answers[i].error == 0 || answers[i].error == ENOENT)
             translator.addresses().reclaimed(std::get<U32Table>(requests[i].object).id);
+    return translator.addresses().reclaim().empty();
 }
+
+bool DeviceTree::reclaim() { return state_->reclaim(); }
 
 void DeviceTree::apply(const Change& change)
 {
@@ -151,7 +153,7 @@ void DeviceTree::apply(const Change& change)
         return;
     State& state = *state_;
     state.done.clear();
-    state.reclaim_tables();
+    state.reclaim();
     std::vector<Reversible> requests;
     for (const Step& step : change)
         std::ranges::move(state.translator.translate(step), std::back_inserter(requests));

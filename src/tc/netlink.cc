@@ -17,8 +17,9 @@ namespace {
 // Few enough that their answers fit the socket's buffer all at once.
 constexpr std::size_t messages_a_send = 64;
 constexpr int receive_buffer = 1 << 20;
-// A datagram of a dump is as large as the kernel can make it, 32 KiB at most (netlink_dump).
-constexpr std::size_t datagram_size = 64 * 1024;
+// The kernel fits a dump's datagrams to the buffer it was last asked to fill, but for its least size
+// of 8 KiB (netlink_dump, NLMSG_GOODSIZE). Small, since libnl allocates it for each answer.
+constexpr std::size_t datagram_size = 16 * 1024;
 constexpr int dump_attempts = 8;
 constexpr std::size_t max_message = 1024;
 

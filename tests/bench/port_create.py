@@ -62,7 +62,7 @@ def classes() -> int:
 
 def restart(ports: int) -> None:
     subprocess.run(["sandbox-libvirtd", "kill9"], check=True)
-    monitor = subprocess.Popen(["tc", "monitor", "dev", "brbench"], stdout=subprocess.PIPE, text=True)
+    monitor = subprocess.Popen(["tc", "monitor"], stdout=subprocess.PIPE, text=True)
     subprocess.run(["sandbox-libvirtd", "start"], check=True)
     monitor.terminate()
     changes = len(monitor.communicate()[0].splitlines())
