@@ -43,7 +43,7 @@ public:
     void forget(const Uuid& uuid);
 
     // Deletes filter tables that are no longer used; false if some are left for later.
-    bool reclaim_tables() { return tree_.reclaim(); }
+    bool reclaim_tables() { return !in_step_ || tree_.reclaim(); }
 
 private:
     const Port& add(const Uuid& uuid, MacAddress mac, KilobytesPerSecond floor,
