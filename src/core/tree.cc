@@ -47,6 +47,8 @@ public:
         sort_classes();
         if (want_.root && !have_.root)
             steps_.push_back(AddRoot{});
+        if (want_.filters && !have_.filters)
+            steps_.push_back(AddFilters{});
         remove_filters();
         for (auto at = removed_.rbegin(); at != removed_.rend(); ++at)
             steps_.push_back(RemoveClass{*at});
@@ -60,8 +62,6 @@ public:
         change_classes([](const ChangeClass& c) { return c.to.inner && !grows(c); });
         for (const auto& [id, to] : want_.classes)
             replace_leaf(to);
-        if (want_.filters && !have_.filters)
-            steps_.push_back(AddFilters{});
         for (const auto& [mac, target] : want_.steering)
             if (!stays(mac, target))
                 steps_.push_back(AddSteering{mac, target});

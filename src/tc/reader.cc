@@ -181,7 +181,8 @@ private:
         const std::uint16_t protocol = ntohs(TC_H_MIN(object.header.tcm_info));
         const bool ours = preference == our_preference;
         picture_.has_our_preference |= ours;
-        picture_.has_libvirt_preference |= preference == libvirt_preference;
+        if (preference == libvirt_preference)
+            picture_.libvirt_protocol = protocol;
         // The preference itself is dumped as an object with neither handle nor options.
         if (object.header.tcm_handle == 0)
             return;

@@ -8,6 +8,7 @@
 #include "virfloor/tree.h"
 
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -28,7 +29,7 @@ struct Picture {
     std::vector<ForeignFilter> foreign;         // not in our preference
     MacTable::Dump ours;
     bool has_our_preference = false;
-    bool has_libvirt_preference = false;
+    std::optional<std::uint16_t> libvirt_protocol; // of the preference that libvirt uses, if it is there
     bool has_reservation = false;               // u32 table 7fe: at preference 2
     std::uint16_t our_root_table = 0;
     std::set<std::uint16_t> tables;             // of u32, whosever they are

@@ -35,19 +35,20 @@ Tree Translator::load(Picture picture)
     // A default qdisc has no handle, and gives way by itself.
     other_root_ = !tree.root && root != picture.qdiscs.end() && root->second.handle != 0;
     has_our_preference_ = picture.has_our_preference;
-    has_libvirt_preference_ = picture.has_libvirt_preference;
+    libvirt_protocol_ = picture.libvirt_protocol;
     has_reservation_ = picture.has_reservation;
     tables_.merge(picture.tables);
     addresses_ = {};
     foreign_.clear();
     if (!tree.root) {
-        has_our_preference_ = has_libvirt_preference_ = has_reservation_ = false;
+        has_our_preference_ = has_reservation_ = false;
+        libvirt_protocol_.reset();
         return tree;
     }
     foreign_ = picture.foreign;
     tree.foreign = std::move(picture.foreign);
     tree.classes = std::move(picture.classes);
-    tree.filters = addresses_.load(picture.ours) && has_libvirt_preference_ &&
+    tree.filters = addresses_.load(picture.ours) && libvirt_protocol_ &&
                    picture.our_root_table != first_root_table;
     if (tree.filters)
         tree.steering = addresses_.steering();
@@ -127,24 +128,33 @@ bool Translator::libvirt_preference_is_ours() const
 
 // u32's tables have one space of numbers for the whole qdisc, and the first preference to be made
 // gets the root table 800:, which libvirt must have. So ours goes, the reservation is made, and
-// ours comes after it. Tables whose preference somebody else deleted keep their numbers as long as
-// any u32 filter is left.
+// ours comes after it. Where others use libvirt's preference it has that table already; the
+// reservation joins them, so that the preference outlives their filters. Tables whose preference
+// somebody else deleted keep their numbers as long as any u32 filter is left.
 std::vector<Reversible> Translator::add_filters()
 {
     std::vector<Reversible> requests;
     if (has_our_preference_)
         requests.push_back({{Verb::remove, ours}, {}});
-    const bool move_reservation = libvirt_preference_is_ours();
-    if (move_reservation)
+    if (libvirt_preference_is_ours()) {
         requests.push_back({{Verb::remove, libvirts}, {}});
-    if (move_reservation || !has_libvirt_preference_)
+        libvirt_protocol_.reset();
+        has_reservation_ = false;
+    }
+    if (!libvirt_protocol_) {
         requests.push_back({{Verb::add, reservation}, {{Verb::remove, libvirts}}});
+        libvirt_protocol_ = libvirts.protocol;
+        has_reservation_ = true;
+    } else if (*libvirt_protocol_ == libvirts.protocol && !has_reservation_) {
+        requests.push_back({{Verb::add, reservation}, {{Verb::remove, reservation}}});
+        has_reservation_ = true;
+    }
     const bool others = std::any_of(foreign_.begin(), foreign_.end(),
                                     [](const auto& at) { return at.kind == "u32"; });
     auto skeleton = addresses_.create(others ? tables_ : std::set<std::uint16_t>{});
     skeleton.front().undo = {{Verb::remove, ours}};
     std::ranges::move(skeleton, std::back_inserter(requests));
-    has_our_preference_ = has_libvirt_preference_ = has_reservation_ = true;
+    has_our_preference_ = true;
     return requests;
 }
 

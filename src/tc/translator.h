@@ -38,7 +38,7 @@ private:
     std::optional<Leaf> leaf_;
     bool other_root_ = false;
     bool has_our_preference_ = false;
-    bool has_libvirt_preference_ = false;
+    std::optional<std::uint16_t> libvirt_protocol_;
     bool has_reservation_ = false;
     std::vector<ForeignFilter> foreign_;
     std::set<std::uint16_t> tables_; // of u32, whosever they are or were
