@@ -13,6 +13,7 @@
 #include <cerrno>
 #include <climits>
 #include <cstring>
+#include <map>
 #include <set>
 #include <utility>
 
@@ -25,7 +26,6 @@ namespace fs = std::filesystem;
 // A record's length. It divides a page, and holds the longest port; format() sees to that.
 constexpr std::size_t record_size = 128;
 constexpr std::size_t least_capacity = 8; // records
-constexpr std::size_t all_records = last_class.minor - first_port_class.minor + 1;
 constexpr std::size_t max_file_size = 16 * 1024 * 1024;
 constexpr char root_name[] = "floornetwork";
 constexpr char extension[] = ".xml";
@@ -36,8 +36,6 @@ constexpr char damaged[] = ".damaged";
     throw Error(Refusal::system,
                 "cannot " + what + " " + path.string() + ": " + std::strerror(error), error);
 }
-
-std::size_t record_index(ClassId id) { return id.minor - first_port_class.minor; }
 
 // Spaces up to the end of the line, which is the record's.
 std::string pad(std::string text)
@@ -122,36 +120,43 @@ StatusFile::StatusFile(fs::path path, const Network& network, int ifindex)
 
 void StatusFile::replace(const Network& network)
 {
-    std::size_t needed = 0;
-    for (const auto& [uuid, port] : network.ports())
-        needed = std::max(needed, record_index(port.id) + 1);
     std::size_t capacity = least_capacity;
-    while (capacity < needed)
+    while (capacity < network.ports().size())
         capacity *= 2;
-    capacity = std::min(capacity, all_records);
 
     std::string text = format_header(network, ifindex_);
     const std::size_t start = text.size();
-    const std::string empty = pad("");
-    for (std::size_t i = 0; i < capacity; ++i)
-        text += empty;
+    std::vector<const Port*> ports;
     for (const auto& [uuid, port] : network.ports())
-        text.replace(start + record_index(port.id) * record_size, record_size, format(port));
+        ports.push_back(&port);
+    std::ranges::sort(ports, {}, [](const Port* port) { return std::pair(port->id, port->uuid); });
+    std::unordered_map<Uuid, std::size_t> records;
+    for (const Port* port : ports) {
+        text += format(*port);
+        records.emplace(port->uuid, records.size());
+    }
+    std::vector<std::size_t> free;
+    for (std::size_t i = capacity; i-- > records.size();)
+        free.push_back(i);
+    for (std::size_t i = 0; i < free.size(); ++i)
+        text += pad("");
     text += std::string("  </ports>\n</") + root_name + ">\n";
 
     replace_file(path_, text);
-    capacity_ = 0;
+    open_ = false;
     Descriptor file(open(path_.c_str(), O_WRONLY | O_CLOEXEC | O_NOFOLLOW));
     if (file.get() < 0)
         fail("open", path_, errno);
     file_ = std::move(file);
+    open_ = true;
     records_start_ = start;
-    capacity_ = capacity;
+    records_ = std::move(records);
+    free_ = std::move(free);
 }
 
-void StatusFile::write_record(ClassId id, const std::string& record)
+void StatusFile::write_record(std::size_t index, const std::string& record)
 {
-    const auto offset = static_cast<off_t>(records_start_ + record_index(id) * record_size);
+    const auto offset = static_cast<off_t>(records_start_ + index * record_size);
     const ssize_t written = pwrite(file_.get(), record.data(), record.size(), offset);
     if (written != static_cast<ssize_t>(record.size()))
         fail("write a record of", path_, written < 0 ? errno : EIO);
@@ -159,21 +164,24 @@ void StatusFile::write_record(ClassId id, const std::string& record)
         fail("synchronise", path_, errno);
 }
 
-void StatusFile::put(const Network& network, const Port& port)
+void StatusFile::update(const Network& network, const Uuid& uuid)
 {
-    if (record_index(port.id) >= capacity_)
+    const Port* port = network.find(uuid);
+    const auto record = records_.find(uuid);
+    const bool new_record = port && record == records_.end();
+    if (!open_ || (new_record && free_.empty())) {
         replace(network);
-    else
-        write_record(port.id, format(port));
-}
-
-void StatusFile::clear(const Network& network, ClassId id)
-{
-    static const std::string empty = pad("");
-    if (capacity_ == 0)
-        replace(network);
-    else if (record_index(id) < capacity_)
-        write_record(id, empty);
+    } else if (new_record) {
+        write_record(free_.back(), format(*port));
+        records_.emplace(uuid, free_.back());
+        free_.pop_back();
+    } else if (port) {
+        write_record(record->second, format(*port));
+    } else if (record != records_.end()) {
+        write_record(record->second, pad(""));
+        free_.push_back(record->second);
+        records_.erase(record);
+    }
 }
 
 StatusDirectory::StatusDirectory(fs::path directory) : directory_(std::move(directory))
@@ -219,14 +227,18 @@ std::optional<SavedNetwork> StatusDirectory::load(const std::string& network) co
     saved.limits = require(parse_bandwidth(bandwidth).inbound, file, "inbound bandwidth");
     if (!saved.limits.average)
         refuse(file, "no valid average");
-    std::set<ClassId> ids;
-    std::set<MacAddress> addresses;
+    std::set<Uuid> ports;
+    std::map<ClassId, MacAddress> addresses;
+    std::map<MacAddress, ClassId> ids;
     for (const xmlNode* record : children(child(root, "ports"))) {
         if (!has_name(record, "port"))
             continue;
         const Port port = parse_record(record, file);
-        if (!ids.insert(port.id).second || !addresses.insert(port.mac).second)
-            refuse(file, "two ports share a class ID or a MAC address");
+        if (!ports.insert(port.uuid).second)
+            refuse(file, "a port stands there twice");
+        if (ids.emplace(port.mac, port.id).first->second != port.id ||
+            addresses.emplace(port.id, port.mac).first->second != port.mac)
+            refuse(file, "ports share a class ID or a MAC address, but not both");
         saved.ports.push_back(port);
     }
     return saved;

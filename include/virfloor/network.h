@@ -3,8 +3,12 @@
 // The promises of one network in one direction, as a plain value: limits, ports with their floors
 // and class IDs, and the tree that keeps them.
 //
-// Invariants: 1. no two ports share a class ID or a MAC address; 2. floor_sum() is the sum of the
-// ports' floors; 3. a refused call changes nothing.
+// Ports with the same MAC address share one class, as the frames to them cannot be told apart; it has
+// the largest of their floors. (The QEMU driver plugs the new port of an updated interface before it
+// unplugs the old one.)
+//
+// Invariants: 1. ports share a class ID if and only if they share a MAC address; 2. floor_sum() is
+// the sum of the classes' floors; 3. a refused call changes nothing.
 // Not thread-safe; the owner's lock covers it.
 #pragma once
 
@@ -17,6 +21,7 @@
 #include <optional>
 #include <string>
 #include <unordered_map>
+#include <vector>
 
 namespace virfloor {
 
@@ -58,8 +63,8 @@ public:
     BytesPerSecond reserve() const;
 
     // Takes a class ID, `preferred` if it is a port's and free, and promises the floor (> 0).
-    // Throws Error(operation_invalid) when the floors would add up to more than peak (or average),
-    // when the address has a floor on this network already, or when all IDs are taken.
+    // Throws Error(operation_invalid) when the floors would add up to more than peak (or average)
+    // or when all IDs are taken.
     const Port& plug(const Uuid& uuid, MacAddress mac, KilobytesPerSecond floor,
                      std::optional<ClassId> preferred = {});
     // As plug, but bound to keep what was promised before: takes floors beyond the limit as well.
@@ -72,17 +77,25 @@ public:
     // The port is forgotten, its ID free. It must be there.
     void unplug(const Uuid& uuid);
 
-    // Only sees whether plug would be refused.
+    // Throws if plug, or update of the port given, would be refused for the sum of the floors.
     void admit(MacAddress mac, KilobytesPerSecond floor, const Port* in_place_of) const;
 
     Tree tree() const;
-    // The part of the tree that a change of this port concerns: root, catchment, and the port's
-    // class and address if it is plugged.
-    Tree branch(const Uuid& uuid) const;
+    // The part of the tree that a change of ports with this address concerns: root, catchment, and
+    // the ports' class if there are any.
+    Tree branch(MacAddress mac) const;
 
 private:
+    // The ports of one address.
+    struct Sharing {
+        ClassId id;
+        std::vector<Uuid> ports;
+    };
+
     Tree trunk() const;
-    void add_branch(Tree& tree, const Port& port) const;
+    void add_branch(Tree& tree, MacAddress mac, const Sharing& sharing) const;
+    // The largest floor of the ports, but for one that does not count.
+    KilobytesPerSecond floor_of(const Sharing& sharing, const Port* without = nullptr) const;
     const Port& insert(const Uuid& uuid, MacAddress mac, KilobytesPerSecond floor,
                        std::optional<ClassId> preferred);
     Class make_class(ClassId id, std::optional<ClassId> parent, BytesPerSecond rate) const;
@@ -96,7 +109,7 @@ private:
     KilobytesPerSecond floor_sum_;
     ClassIdAllocator ids_;
     std::unordered_map<Uuid, Port> ports_;
-    std::unordered_map<MacAddress, Uuid> by_mac_;
+    std::unordered_map<MacAddress, Sharing> by_mac_;
 };
 
 // The time the kernel needs for `size` at `rate`, rounded up, at most 32 bits.

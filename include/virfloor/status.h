@@ -15,6 +15,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 namespace virfloor {
@@ -51,20 +52,21 @@ public:
     // Replaces the file of the network by one that has all its ports.
     StatusFile(std::filesystem::path path, const Network& network, int ifindex);
 
-    // The record of a class ID: the port of the network that has it, or none. On a failure the file
-    // is as it was, as far as the file system allows.
-    void put(const Network& network, const Port& port);
-    void clear(const Network& network, ClassId id);
+    // Brings the record of a port up to what the network has of it, be that nothing. On a failure
+    // the file is as it was, as far as the file system allows.
+    void update(const Network& network, const Uuid& uuid);
 
 private:
     void replace(const Network& network);
-    void write_record(ClassId id, const std::string& record);
+    void write_record(std::size_t index, const std::string& record);
 
     std::filesystem::path path_;
     int ifindex_;
     Descriptor file_;
     std::size_t records_start_ = 0;
-    std::size_t capacity_ = 0; // records; 0: the file must be replaced first
+    std::unordered_map<Uuid, std::size_t> records_; // index
+    std::vector<std::size_t> free_;                 // indexes, the one to be used next at the end
+    bool open_ = false;                             // file_ is the file of that path
 };
 
 class StatusDirectory {

@@ -67,46 +67,56 @@ KilobytesPerSecond Network::limit() const
     return limits_.peak ? limits_.peak : limits_.average;
 }
 
+KilobytesPerSecond Network::floor_of(const Sharing& sharing, const Port* without) const
+{
+    KilobytesPerSecond largest;
+    for (const Uuid& uuid : sharing.ports)
+        if (!without || uuid != without->uuid)
+            largest = std::max(largest, ports_.at(uuid).floor);
+    return largest;
+}
+
 void Network::admit(MacAddress mac, KilobytesPerSecond floor, const Port* in_place_of) const
 {
-    const auto refuse = [&](const std::string& why) {
+    const auto sharing = by_mac_.find(mac);
+    KilobytesPerSecond before, after = floor;
+    if (sharing != by_mac_.end()) {
+        before = floor_of(sharing->second);
+        after = std::max(after, floor_of(sharing->second, in_place_of));
+    }
+    const KilobytesPerSecond others = floor_sum_ - before;
+    if (after > before && (others > limit() || after > limit() - others))
         throw Error(Refusal::operation_invalid,
                     "cannot guarantee floor=" + std::to_string(floor.count) + " to interface " +
                         mac.text() + " on network '" + name_ + "' (bridge " + bridge_ +
-                        "): " + why);
-    };
-    const auto same_mac = by_mac_.find(mac);
-    if (same_mac != by_mac_.end() && !(in_place_of && same_mac->second == in_place_of->uuid))
-        refuse("port " + same_mac->second.text() + " with the same MAC address has a floor already");
-
-    const KilobytesPerSecond others =
-        floor_sum_ - (in_place_of ? in_place_of->floor : KilobytesPerSecond{});
-    if (others > limit() || floor > limit() - others)
-        refuse("combined inbound floor=" +
-               std::to_string((others + floor).count) + " would overcommit " +
-               (limits_.peak ? "peak=" : "average=") + std::to_string(limit().count));
+                        "): combined inbound floor=" + std::to_string((others + after).count) +
+                        " would overcommit " + (limits_.peak ? "peak=" : "average=") +
+                        std::to_string(limit().count));
 }
 
 const Port& Network::insert(const Uuid& uuid, MacAddress mac, KilobytesPerSecond floor,
                             std::optional<ClassId> preferred)
 {
-    if (!floor || ports_.contains(uuid) || by_mac_.contains(mac))
+    if (!floor || ports_.contains(uuid))
         throw std::logic_error("port " + uuid.text() + " cannot be plugged as it is");
-    auto id = preferred && ids_.take(*preferred) ? preferred : ids_.take();
-    if (!id)
-        throw Error(Refusal::operation_invalid,
-                    "cannot guarantee a floor to interface " + mac.text() + " on network '" +
-                        name_ + "' (bridge " + bridge_ + "): all class IDs from " +
-                        std::to_string(first_port_class.minor) + " to " +
-                        std::to_string(last_class.minor) + " are taken");
-    if (floor_sum_ > max_rate || floor > max_rate - floor_sum_) {
-        ids_.release(*id);
+    if (floor_sum_ > max_rate || floor > max_rate - floor_sum_)
         throw Error(Refusal::operation_invalid,
                     "floors on network '" + name_ + "' add up to more than the kernel can count");
+    auto sharing = by_mac_.find(mac);
+    if (sharing == by_mac_.end()) {
+        const auto id = preferred && ids_.take(*preferred) ? preferred : ids_.take();
+        if (!id)
+            throw Error(Refusal::operation_invalid,
+                        "cannot guarantee a floor to interface " + mac.text() + " on network '" +
+                            name_ + "' (bridge " + bridge_ + "): all class IDs from " +
+                            std::to_string(first_port_class.minor) + " to " +
+                            std::to_string(last_class.minor) + " are taken");
+        sharing = by_mac_.emplace(mac, Sharing{*id, {}}).first;
     }
-    floor_sum_ += floor;
-    by_mac_.emplace(mac, uuid);
-    return ports_.emplace(uuid, Port{uuid, mac, *id, floor}).first->second;
+    const KilobytesPerSecond before = floor_of(sharing->second);
+    floor_sum_ = floor_sum_ - before + std::max(before, floor);
+    sharing->second.ports.push_back(uuid);
+    return ports_.emplace(uuid, Port{uuid, mac, sharing->second.id, floor}).first->second;
 }
 
 const Port& Network::plug(const Uuid& uuid, MacAddress mac, KilobytesPerSecond floor,
@@ -132,18 +142,25 @@ const Port& Network::update(const Uuid& uuid, KilobytesPerSecond floor)
 const Port& Network::set_floor(const Uuid& uuid, KilobytesPerSecond floor)
 {
     Port& port = ports_.at(uuid);
-    floor_sum_ = floor_sum_ - port.floor + floor;
+    const Sharing& sharing = by_mac_.at(port.mac);
+    floor_sum_ -= floor_of(sharing);
     port.floor = floor;
+    floor_sum_ += floor_of(sharing);
     return port;
 }
 
 void Network::unplug(const Uuid& uuid)
 {
-    const Port& port = ports_.at(uuid);
-    floor_sum_ -= port.floor;
-    ids_.release(port.id);
-    by_mac_.erase(port.mac);
-    ports_.erase(uuid);
+    const auto port = ports_.find(uuid);
+    const auto sharing = by_mac_.find(port->second.mac);
+    floor_sum_ -= floor_of(sharing->second);
+    std::erase(sharing->second.ports, uuid);
+    floor_sum_ += floor_of(sharing->second);
+    if (sharing->second.ports.empty()) {
+        ids_.release(sharing->second.id);
+        by_mac_.erase(sharing);
+    }
+    ports_.erase(port);
 }
 
 Class Network::make_class(ClassId id, std::optional<ClassId> parent, BytesPerSecond rate) const
@@ -179,25 +196,26 @@ Tree Network::trunk() const
     return tree;
 }
 
-void Network::add_branch(Tree& tree, const Port& port) const
+void Network::add_branch(Tree& tree, MacAddress mac, const Sharing& sharing) const
 {
-    tree.classes.emplace(port.id, make_class(port.id, root_class, in_bytes(port.floor)));
-    tree.steering.emplace(port.mac, port.id);
+    tree.classes.emplace(sharing.id,
+                         make_class(sharing.id, root_class, in_bytes(floor_of(sharing))));
+    tree.steering.emplace(mac, sharing.id);
 }
 
 Tree Network::tree() const
 {
     Tree tree = trunk();
-    for (const auto& [uuid, port] : ports_)
-        add_branch(tree, port);
+    for (const auto& [mac, sharing] : by_mac_)
+        add_branch(tree, mac, sharing);
     return tree;
 }
 
-Tree Network::branch(const Uuid& uuid) const
+Tree Network::branch(MacAddress mac) const
 {
     Tree tree = trunk();
-    if (const Port* port = find(uuid))
-        add_branch(tree, *port);
+    if (const auto sharing = by_mac_.find(mac); sharing != by_mac_.end())
+        add_branch(tree, mac, sharing->second);
     return tree;
 }
 

@@ -49,19 +49,17 @@ std::size_t FlooredNetwork::reconcile()
     return change.size();
 }
 
-void FlooredNetwork::record(ClassId id, const Uuid& uuid)
+void FlooredNetwork::carry_out(const Uuid& uuid, MacAddress mac, const Tree& before)
 {
-    if (const Port* port = network_.find(uuid))
-        file_.put(network_, *port);
-    else
-        file_.clear(network_, id);
+    file_.update(network_, uuid);
+    change_kernel(before, mac);
 }
 
-void FlooredNetwork::change_kernel(const Tree& before, const Uuid& uuid)
+void FlooredNetwork::change_kernel(const Tree& before, MacAddress mac)
 {
     if (in_step_) {
         try {
-            tree_.apply(difference(before, network_.branch(uuid)));
+            tree_.apply(difference(before, network_.branch(mac)));
             return;
         } catch (const Error& error) {
             in_step_ = false;
@@ -78,16 +76,14 @@ void FlooredNetwork::change_kernel(const Tree& before, const Uuid& uuid)
 const Port& FlooredNetwork::add(const Uuid& uuid, MacAddress mac, KilobytesPerSecond floor,
                                 std::optional<ClassId> preferred, bool admitted)
 {
-    const Tree before = network_.branch(uuid);
+    const Tree before = network_.branch(mac);
     const Port& port = admitted ? network_.restore(uuid, mac, floor, preferred)
                                 : network_.plug(uuid, mac, floor, preferred);
-    const ClassId id = port.id;
     try {
-        record(id, uuid);
-        change_kernel(before, uuid);
+        carry_out(uuid, mac, before);
     } catch (...) {
         network_.unplug(uuid);
-        record(id, uuid);
+        file_.update(network_, uuid);
         throw;
     }
     return port;
@@ -107,15 +103,14 @@ const Port& FlooredNetwork::reclaim(const Uuid& uuid, MacAddress mac, KilobytesP
 
 const Port& FlooredNetwork::update(const Uuid& uuid, KilobytesPerSecond floor)
 {
-    const Tree before = network_.branch(uuid);
-    const KilobytesPerSecond old = network_.find(uuid)->floor;
+    const Port old = *network_.find(uuid);
+    const Tree before = network_.branch(old.mac);
     const Port& port = network_.update(uuid, floor);
     try {
-        record(port.id, uuid);
-        change_kernel(before, uuid);
+        carry_out(uuid, old.mac, before);
     } catch (...) {
-        network_.set_floor(uuid, old);
-        record(port.id, uuid);
+        network_.set_floor(uuid, old.floor);
+        file_.update(network_, uuid);
         throw;
     }
     return port;
@@ -123,15 +118,14 @@ const Port& FlooredNetwork::update(const Uuid& uuid, KilobytesPerSecond floor)
 
 void FlooredNetwork::unplug(const Uuid& uuid)
 {
-    const Tree before = network_.branch(uuid);
-    const Port port = *network_.find(uuid);
+    const Port old = *network_.find(uuid);
+    const Tree before = network_.branch(old.mac);
     network_.unplug(uuid);
     try {
-        record(port.id, uuid);
-        change_kernel(before, uuid);
+        carry_out(uuid, old.mac, before);
     } catch (...) {
-        network_.restore(uuid, port.mac, port.floor, port.id);
-        record(port.id, uuid);
+        network_.restore(uuid, old.mac, old.floor, old.id);
+        file_.update(network_, uuid);
         throw;
     }
 }
@@ -147,11 +141,11 @@ void FlooredNetwork::forget(const Uuid& uuid)
                                      "': a port is gone, but not all of its floor: " + error.what());
         }
     };
-    const Port port = *network_.find(uuid);
-    const Tree before = network_.branch(uuid);
+    const Port old = *network_.find(uuid);
+    const Tree before = network_.branch(old.mac);
     network_.unplug(uuid);
-    attempt([&] { record(port.id, uuid); });
-    attempt([&] { change_kernel(before, uuid); });
+    attempt([&] { file_.update(network_, uuid); });
+    attempt([&] { change_kernel(before, old.mac); });
 }
 
 FlooredNetworks::Locked FlooredNetworks::lock(const std::string& name)

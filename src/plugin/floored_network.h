@@ -48,8 +48,10 @@ public:
 private:
     const Port& add(const Uuid& uuid, MacAddress mac, KilobytesPerSecond floor,
                     std::optional<ClassId> preferred, bool admitted);
-    void record(ClassId id, const Uuid& uuid);
-    void change_kernel(const Tree& before, const Uuid& uuid);
+    // Brings status file and kernel to what the network has of a port; before: the branch of its
+    // address until now.
+    void carry_out(const Uuid& uuid, MacAddress mac, const Tree& before);
+    void change_kernel(const Tree& before, MacAddress mac);
 
     Network network_;
     tc::DeviceTree tree_;

@@ -164,9 +164,9 @@ struct BarePlug {
     static std::vector<tc::Request> requests(Host& host, bool plug)
     {
         Network promises = host.network().promises();
-        const Class catchment_before = promises.branch(host.guest().uuid).classes.at(catchment_class);
+        const Class catchment_before = promises.branch(host.guest().mac).classes.at(catchment_class);
         const Port port = promises.plug(host.guest().uuid, host.guest().mac, floor_of_each);
-        const Tree with_port = promises.branch(port.uuid);
+        const Tree with_port = promises.branch(port.mac);
         const auto htb = [](const Class& of) { return tc::HtbClass{of.id, of.parent, of.shape}; };
         const tc::HtbClass shaped = htb(with_port.classes.at(port.id));
         const tc::U32Match match{{1, port.mac.bytes[5], 0x7ff}, port.mac, port.id};
