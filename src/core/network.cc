@@ -99,10 +99,13 @@ const Port& Network::insert(const Uuid& uuid, MacAddress mac, KilobytesPerSecond
 {
     if (!floor || ports_.contains(uuid))
         throw std::logic_error("port " + uuid.text() + " cannot be plugged as it is");
-    if (floor_sum_ > max_rate || floor > max_rate - floor_sum_)
+    auto sharing = by_mac_.find(mac);
+    const KilobytesPerSecond before =
+        sharing == by_mac_.end() ? KilobytesPerSecond{} : floor_of(sharing->second);
+    const KilobytesPerSecond others = floor_sum_ - before, after = std::max(before, floor);
+    if (others > max_rate || after > max_rate - others)
         throw Error(Refusal::operation_invalid,
                     "floors on network '" + name_ + "' add up to more than the kernel can count");
-    auto sharing = by_mac_.find(mac);
     if (sharing == by_mac_.end()) {
         const auto id = preferred && ids_.take(*preferred) ? preferred : ids_.take();
         if (!id)
@@ -113,8 +116,7 @@ const Port& Network::insert(const Uuid& uuid, MacAddress mac, KilobytesPerSecond
                             std::to_string(last_class.minor) + " are taken");
         sharing = by_mac_.emplace(mac, Sharing{*id, {}}).first;
     }
-    const KilobytesPerSecond before = floor_of(sharing->second);
-    floor_sum_ = floor_sum_ - before + std::max(before, floor);
+    floor_sum_ = others + after;
     sharing->second.ports.push_back(uuid);
     return ports_.emplace(uuid, Port{uuid, mac, sharing->second.id, floor}).first->second;
 }
