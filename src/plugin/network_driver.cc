@@ -337,14 +337,13 @@ int port_set_parameters(virNetworkPortPtr port, virTypedParameterPtr parameters,
 {
     return guarded(-1, [&] {
         const auto set_stock = stock<PortSetParameters>(Slot::network_port_set_parameters);
-        auto [others, floor] =
-            split_floor({parameters, static_cast<std::size_t>(std::max(count, 0))});
+        auto [others, floor] = split_floor({parameters, static_cast<std::size_t>(std::max(count, 0))});
         const Uuid uuid = uuid_of(port);
         virNetworkPtr network = virNetworkPortGetNetwork(port);
         auto place = module().networks.lock(name_of(network));
         const Port* floored = place ? place->promises().find(uuid) : nullptr;
-        const auto set_others = [&] {
-            return set_stock(port, others.data(), static_cast<int>(others.size()), flags);
+        const auto set_others = [&, &list = others] {
+            return set_stock(port, list.data(), static_cast<int>(list.size()), flags);
         };
         if (!floored && !floor)
             return set_others();

@@ -43,13 +43,15 @@ std::optional<MacAddress> matched_address(const std::vector<tc_u32_key>& keys, M
 {
     MacAddress mac;
     for (unsigned i = 0; i < mac.bytes.size(); ++i) {
-        const auto [offset, mask] = address_byte(key, i);
-        const auto found = std::find_if(keys.begin(), keys.end(), [&](const tc_u32_key& at) {
-            return at.off == offset && at.offmask == 0 && (ntohl(at.mask) & mask) == mask;
+        const WordMask byte = address_byte(key, i);
+        const auto found = std::find_if(keys.begin(), keys.end(), [byte](const tc_u32_key& at) {
+            return at.off == byte.offset && at.offmask == 0 &&
+                   (ntohl(at.mask) & byte.mask) == byte.mask;
         });
         if (found == keys.end())
             return {};
-        mac.bytes[i] = static_cast<std::uint8_t>((ntohl(found->val) & mask) / (mask & -mask));
+        mac.bytes[i] =
+            static_cast<std::uint8_t>((ntohl(found->val) & byte.mask) / (byte.mask & -byte.mask));
     }
     return mac;
 }
