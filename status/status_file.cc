@@ -167,15 +167,18 @@ void StatusFile::write_record(std::size_t index, const std::string& record)
 void StatusFile::update(const Network& network, const Uuid& uuid)
 {
     const Port* port = network.find(uuid);
-    const auto record = records_.find(uuid);
+    auto record = records_.find(uuid);
     const bool new_record = port && record == records_.end();
     if (!open_ || (new_record && free_.empty())) {
         replace(network);
-    } else if (new_record) {
-        write_record(free_.back(), format(*port));
-        records_.emplace(uuid, free_.back());
+        return;
+    }
+    if (new_record) {
+        // Its place is known before it is written: a half-written one can be taken back.
+        record = records_.emplace(uuid, free_.back()).first;
         free_.pop_back();
-    } else if (port) {
+    }
+    if (port) {
         write_record(record->second, format(*port));
     } else if (record != records_.end()) {
         write_record(record->second, pad(""));
@@ -247,9 +250,12 @@ std::optional<SavedNetwork> StatusDirectory::load(const std::string& network) co
 std::vector<std::string> StatusDirectory::networks() const
 {
     std::vector<std::string> names;
-    for (const auto& entry : fs::directory_iterator(directory_))
+    std::error_code error;
+    for (const auto& entry : fs::directory_iterator(directory_, error))
         if (entry.path().extension() == extension)
             names.push_back(entry.path().stem());
+    if (error)
+        fail("list", directory_, error.value());
     return names;
 }
 
