@@ -28,6 +28,13 @@ constexpr std::size_t max_message = 1024;
     throw kernel_error(what, {error, ""});
 }
 
+// The kernel's errno, negative in its answers; what cannot be one is a broken protocol.
+int positive(int error)
+{
+    constexpr int most = 4095; // MAX_ERRNO, include/linux/err.h
+    return error == 0 ? 0 : error < 0 && error >= -most ? -error : EPROTO;
+}
+
 // The text of an extended ack (netlink_ack, net/netlink/af_netlink.c): attributes behind struct
 // nlmsgerr, or behind the whole request where that is not cut off.
 std::string extended_text(const nlmsghdr& header, const nlmsgerr& error)
@@ -165,7 +172,7 @@ std::vector<Answer> Netlink::transact(std::span<const Message> messages)
                 return;
             const auto& error = *static_cast<const nlmsgerr*>(
                 nlmsg_data(const_cast<nlmsghdr*>(&header)));
-            answers[start + index] = {-error.error, extended_text(header, error)};
+            answers[start + index] = {positive(error.error), extended_text(header, error)};
             answered[index] = true;
             --missing;
         };
@@ -193,7 +200,7 @@ bool Netlink::dump_once(Message& request, std::vector<std::vector<unsigned char>
             return;
         const int error = *static_cast<const int*>(nlmsg_data(const_cast<nlmsghdr*>(&header)));
         if (error < 0)
-            fail("the kernel refused to list its traffic control", -error);
+            fail("the kernel refused to list its traffic control", positive(error));
     };
     while (!done) {
         datagrams.push_back(receive(deadline));
