@@ -4,6 +4,7 @@
 #include <linux/if_ether.h>
 
 #include <algorithm>
+#include <set>
 
 namespace virfloor {
 
@@ -71,10 +72,12 @@ public:
 private:
     static bool grows(const ChangeClass& c) { return c.from.shape.rate < c.to.shape.rate; }
 
-    bool is_removed(ClassId id) const
+    bool is_removed(ClassId id) const { return removed_ids_.contains(id); }
+
+    void remove_class(const Class& removed)
     {
-        return std::any_of(removed_.begin(), removed_.end(),
-                           [id](const Class& c) { return c.id == id; });
+        removed_.push_back(removed);
+        removed_ids_.insert(removed.id);
     }
 
     bool stays(MacAddress mac, ClassId target) const
@@ -88,14 +91,29 @@ private:
         for (const auto& [id, have] : have_.classes) {
             const auto want = want_.classes.find(id);
             if (want == want_.classes.end() || want->second.parent != have.parent)
-                removed_.push_back(have);
-            else if (!same_shape(have, want->second))
+                remove_class(have);
+        }
+        remove_children_of_removed();
+        for (const auto& [id, have] : have_.classes) {
+            const auto want = want_.classes.find(id);
+            if (!is_removed(id) && !same_shape(have, want->second))
                 changed_.push_back({have, want->second});
         }
         for (const auto& [id, want] : want_.classes)
             if (!have_.classes.contains(id) || is_removed(id))
                 added_.push_back(want);
         removed_ = parents_first(have_, std::move(removed_));
+    }
+
+    // The kernel removes no class that has children.
+    void remove_children_of_removed()
+    {
+        for (std::size_t before = 0; before != removed_.size();) {
+            before = removed_.size();
+            for (const auto& [id, have] : have_.classes)
+                if (have.parent && is_removed(*have.parent) && !is_removed(id))
+                    remove_class(have);
+        }
     }
 
     void remove_filters()
@@ -144,6 +162,7 @@ private:
     const Tree& have_;
     const Tree& want_;
     std::vector<Class> removed_, added_;
+    std::set<ClassId> removed_ids_;
     std::vector<ChangeClass> changed_;
     Change steps_;
 };
