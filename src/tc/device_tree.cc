@@ -27,6 +27,7 @@ struct DeviceTree::State {
     void take_back();
     void find_leaf();
     bool reclaim();
+    void show_hidden_tables();
     std::vector<Answer> send(const std::vector<Request>& requests);
 
     std::shared_ptr<Netlink> netlink;
@@ -147,6 +148,15 @@ bool DeviceTree::State::reclaim()
 
 bool DeviceTree::reclaim() { return state_->reclaim(); }
 
+// A table of ours makes a preference of ours, and the tables that belong to it are dumped again.
+void DeviceTree::State::show_hidden_tables()
+{
+    const Request request{Verb::add, Translator::revealing_table};
+    if (const Answer answer = send({request}).front(); answer.error)
+        throw kernel_error(describe(request, device, key), answer);
+    translator.load(read_picture(*netlink, ifindex, key));
+}
+
 void DeviceTree::apply(const Change& change)
 {
     if (change.empty())
@@ -154,6 +164,10 @@ void DeviceTree::apply(const Change& change)
     State& state = *state_;
     state.done.clear();
     state.reclaim();
+    const bool new_filters = std::ranges::any_of(
+        change, [](const Step& step) { return std::holds_alternative<AddFilters>(step); });
+    if (new_filters && state.translator.hides_tables())
+        state.show_hidden_tables();
     std::vector<Reversible> requests;
     for (const Step& step : change)
         std::ranges::move(state.translator.translate(step), std::back_inserter(requests));
@@ -161,7 +175,12 @@ void DeviceTree::apply(const Change& change)
     state.carry_out(std::move(requests));
     if (!leaf_unknown)
         return;
-    state.find_leaf();
+    try {
+        state.find_leaf();
+    } catch (...) {
+        state.take_back();
+        throw;
+    }
     std::vector<Reversible> leaves;
     for (const Step& step : change)
         if (const auto* add = std::get_if<AddClass>(&step))

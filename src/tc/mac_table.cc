@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <stdexcept>
+#include <utility>
 
 namespace virfloor::tc {
 
@@ -49,9 +50,10 @@ MacTable::Place MacTable::place_of(MacAddress mac) const
     }
 }
 
-bool MacTable::load(const Dump& dump)
+bool MacTable::load(const Dump& dump, const std::set<std::uint16_t>& numbers)
 {
     *this = {};
+    taken_ = numbers;
     Loader loader{dump, {}, {}};
     for (const U32Match& match : dump.matches)
         loader.matches[match.handle.table].push_back(&match);
@@ -61,15 +63,15 @@ bool MacTable::load(const Dump& dump)
     const bool sound = !dump.strange && root != dump.links.end() &&
                        load_table(loader, *root, {}) && loader.reached == dump.links.size() &&
                        loader.addresses.size() == dump.matches.size();
-    if (!sound) {
-        *this = {};
+    if (!sound)
+        tables_.clear();
+    for (const auto& [id, size] : dump.tables)
+        if (!tables_.contains(id) && size == buckets && id < end_of_tables)
+            (sound ? spare_ : usable_).insert(id);
+    if (!sound)
         return false;
-    }
     top_ = root->to;
     tables_.at(top_).linked_from.table = 0;
-    for (const auto& [id, size] : dump.tables)
-        if (!tables_.contains(id) && id < end_of_tables)
-            spare_.insert(id);
     return true;
 }
 
@@ -107,10 +109,12 @@ bool MacTable::load_table(Loader& loader, const DumpedLink& link, Way way)
     return true;
 }
 
-std::vector<Reversible> MacTable::create(const std::set<std::uint16_t>& taken)
+std::vector<Reversible> MacTable::create(bool keep)
 {
-    *this = {};
-    taken_ = taken;
+    tables_.clear();
+    spare_ = keep ? std::exchange(usable_, {}) : std::set<std::uint16_t>{};
+    if (!keep)
+        taken_.clear();
     std::vector<Reversible> requests;
     top_ = take_table(requests).value();
     tables_[top_] = {first_byte, {0, 0, first_node}, {}};

@@ -50,12 +50,13 @@ public:
         bool strange = false; // there are nodes of another form
     };
 
-    // Reads a dump of our preference. False if it is not a state that this class leaves behind: the
-    // table is empty then.
-    bool load(const Dump& dump);
+    // Reads a dump of our preference; `numbers` are those of all u32 tables of the qdisc. False if
+    // it is not a state that this class leaves behind: create() must be called then.
+    bool load(const Dump& dump, const std::set<std::uint16_t>& numbers);
 
-    // All filters of an empty preference, with tables that are not among `taken`.
-    std::vector<Reversible> create(const std::set<std::uint16_t>& taken);
+    // The filters of a preference that has no nodes. Tables that were dumped and have the right size
+    // are used; `keep` is false if they have gone with their preference, and all numbers are free.
+    std::vector<Reversible> create(bool keep);
 
     std::vector<Reversible> insert(MacAddress mac, ClassId target);
     std::vector<Reversible> erase(MacAddress mac);
@@ -111,7 +112,8 @@ private:
     std::uint16_t top_ = 0;
     std::map<std::uint16_t, Table> tables_;
     std::set<std::uint16_t> spare_;
-    std::set<std::uint16_t> taken_; // by others
+    std::set<std::uint16_t> usable_; // once the preference has no nodes
+    std::set<std::uint16_t> taken_; // by others, or of no use
 };
 
 } // namespace virfloor::tc

@@ -195,6 +195,7 @@ private:
             return;
         }
         if (ours) {
+            picture_.our_nodes.push_back(object.header.tcm_handle);
             if (object.kind != "u32" || protocol != any_protocol || !options ||
                 !node(handle, *options))
                 picture_.ours.strange = true;

@@ -28,6 +28,7 @@ struct Picture {
     std::map<ClassId, Class> classes;           // of the qdisc 1:
     std::vector<ForeignFilter> foreign;         // not in our preference
     MacTable::Dump ours;
+    std::vector<std::uint32_t> our_nodes;       // handles of all of our preference, also strange ones
     bool has_our_preference = false;
     std::optional<std::uint16_t> libvirt_protocol; // of the preference that libvirt uses, if it is there
     bool has_reservation = false;               // u32 table 7fe: at preference 2

@@ -37,7 +37,8 @@ Tree Translator::load(Picture picture)
     has_our_preference_ = picture.has_our_preference;
     libvirt_protocol_ = picture.libvirt_protocol;
     has_reservation_ = picture.has_reservation;
-    tables_.merge(picture.tables);
+    our_root_table_ = picture.our_root_table;
+    our_nodes_ = std::move(picture.our_nodes);
     addresses_ = {};
     foreign_.clear();
     if (!tree.root) {
@@ -48,8 +49,7 @@ Tree Translator::load(Picture picture)
     foreign_ = picture.foreign;
     tree.foreign = std::move(picture.foreign);
     tree.classes = std::move(picture.classes);
-    tree.filters = addresses_.load(picture.ours) && libvirt_protocol_ &&
-                   picture.our_root_table != first_root_table;
+    tree.filters = addresses_.load(picture.ours, picture.tables) && !must_give_way();
     if (tree.filters)
         tree.steering = addresses_.steering();
     if (const auto catchment = tree.classes.find(catchment_class);
@@ -118,29 +118,52 @@ std::vector<Reversible> Translator::add_root()
     return requests;
 }
 
-// Nobody else has put anything there, so it can go and come back.
-bool Translator::libvirt_preference_is_ours() const
+bool Translator::others_use(const char* kind) const
 {
-    return has_reservation_ && std::none_of(foreign_.begin(), foreign_.end(), [](const auto& at) {
-               return at.preference == libvirt_preference;
-           });
+    return std::ranges::any_of(foreign_, [kind](const auto& at) { return at.kind == kind; });
+}
+
+bool Translator::others_use_libvirt_preference() const
+{
+    return std::ranges::any_of(
+        foreign_, [](const auto& at) { return at.preference == libvirt_preference; });
+}
+
+bool Translator::hides_tables() const
+{
+    return libvirt_protocol_ && !has_our_preference_ && others_use("u32");
 }
 
 // u32's tables have one space of numbers for the whole qdisc, and the first preference to be made
-// gets the root table 800:, which libvirt must have. So ours goes, the reservation is made, and
-// ours comes after it. Where others use libvirt's preference it has that table already; the
-// reservation joins them, so that the preference outlives their filters. Tables whose preference
-// somebody else deleted keep their numbers as long as any u32 filter is left.
+// gets the root table 800:, which libvirt must have. Where others have u32 filters, it is given away
+// for good.
+bool Translator::must_give_way() const
+{
+    return !others_use("u32") && (!libvirt_protocol_ || our_root_table_ == first_root_table);
+}
+
+// Where ours must give way, ours goes, the reservation is made, and ours comes after it. Where others
+// use libvirt's preference it has table 800: already; the reservation joins them, so that the
+// preference outlives their filters.
+// A preference that is deleted leaves its tables behind as long as any u32 filter is there; so ours
+// is emptied node by node where others have some.
 std::vector<Reversible> Translator::add_filters()
 {
     std::vector<Reversible> requests;
-    if (has_our_preference_)
-        requests.push_back({{Verb::remove, ours}, {}});
-    if (libvirt_preference_is_ours()) {
-        requests.push_back({{Verb::remove, libvirts}, {}});
-        libvirt_protocol_.reset();
-        has_reservation_ = false;
+    const bool keep = others_use("u32");
+    if (keep) {
+        for (const auto handle : our_nodes_)
+            requests.push_back({{Verb::remove, OtherFilter{ours, {"u32"}, handle}}, {}});
+    } else {
+        if (has_our_preference_)
+            requests.push_back({{Verb::remove, ours}, {}});
+        if (has_reservation_ && !others_use_libvirt_preference()) {
+            requests.push_back({{Verb::remove, libvirts}, {}});
+            libvirt_protocol_.reset();
+            has_reservation_ = false;
+        }
     }
+    our_nodes_.clear();
     if (!libvirt_protocol_) {
         requests.push_back({{Verb::add, reservation}, {{Verb::remove, libvirts}}});
         libvirt_protocol_ = libvirts.protocol;
@@ -149,11 +172,7 @@ std::vector<Reversible> Translator::add_filters()
         requests.push_back({{Verb::add, reservation}, {{Verb::remove, reservation}}});
         has_reservation_ = true;
     }
-    const bool others = std::any_of(foreign_.begin(), foreign_.end(),
-                                    [](const auto& at) { return at.kind == "u32"; });
-    auto skeleton = addresses_.create(others ? tables_ : std::set<std::uint16_t>{});
-    skeleton.front().undo = {{Verb::remove, ours}};
-    std::ranges::move(skeleton, std::back_inserter(requests));
+    std::ranges::move(addresses_.create(keep), std::back_inserter(requests));
     has_our_preference_ = true;
     return requests;
 }

@@ -29,10 +29,19 @@ public:
 
     MacTable& addresses() { return addresses_; }
 
+    // Whether tables of ours may be there that no dump shows, since somebody deleted their preference
+    // while others had u32 filters.
+    bool hides_tables() const;
+    // Numbered where ours, lowest first, are not.
+    static constexpr U32Table revealing_table{
+        reserved_table - 1, 256, {our_preference, any_protocol}};
+
 private:
     std::vector<Reversible> add_root();
     std::vector<Reversible> add_filters();
-    bool libvirt_preference_is_ours() const;
+    bool must_give_way() const;
+    bool others_use(const char* kind) const;
+    bool others_use_libvirt_preference() const;
 
     MacTable addresses_;
     std::optional<Leaf> leaf_;
@@ -41,7 +50,8 @@ private:
     std::optional<std::uint16_t> libvirt_protocol_;
     bool has_reservation_ = false;
     std::vector<ForeignFilter> foreign_;
-    std::set<std::uint16_t> tables_; // of u32, whosever they are or were
+    std::uint16_t our_root_table_ = 0;
+    std::vector<std::uint32_t> our_nodes_;
 };
 
 } // namespace virfloor::tc
