@@ -5,6 +5,7 @@
 #include "virfloor/log.h"
 
 #include <cerrno>
+#include <utility>
 
 namespace virfloor {
 
@@ -57,12 +58,12 @@ void FlooredNetwork::carry_out(const Uuid& uuid, MacAddress mac, const Tree& bef
 
 void FlooredNetwork::change_kernel(const Tree& before, MacAddress mac)
 {
-    if (in_step_) {
+    if (std::exchange(in_step_, false)) {
         try {
             tree_.apply(difference(before, network_.branch(mac)));
+            in_step_ = true;
             return;
         } catch (const Error& error) {
-            in_step_ = false;
             if (!speaks_of_drift(error))
                 throw;
             log(Severity::warning, "network '" + network_.name() + "': the tree on bridge " +

@@ -94,9 +94,9 @@ void take_over(const fs::path& path, const StatusDirectory& directory)
         throw Error(Refusal::invalid_xml, "it has no <network>");
     const auto description = parse_network(status.text(network));
     directory.save(promises(description, directory, ports), tc::find_device(description.bridge));
+    clear_account(path, status);
     for (const StockPort& port : ports)
         replace_file(port.path, port.without_floor);
-    clear_account(path, status);
     log(Severity::info, "network '" + description.name + "': took over " +
                             std::to_string(ports.size()) + " ports with floors from libvirt");
 }
