@@ -1,0 +1,351 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "floored_network.h"
+
+#include "fake_files.h"
+#include "fake_kernel.h"
+#include "netlink.h"
+#include "support.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <thread>
+
+namespace virfloor::test {
+namespace {
+
+using namespace std::chrono_literals;
+using testing::HasSubstr;
+
+class FlooredNetworkTest : public testing::Test {
+protected:
+    FlooredNetworkTest() { network_.reconcile(); }
+
+    // Promises, file and kernel, as one text.
+    std::string state()
+    {
+        std::string text = kernel_.picture() + network_.promises().class_id_bitmap() + " " +
+                           std::to_string(network_.promises().floor_sum().count) + "\n";
+        std::map<Uuid, Port> ports(network_.promises().ports().begin(), network_.promises().ports().end());
+        for (const auto& [id, port] : ports)
+            text += "port " + line(port);
+        try {
+            auto saved = saved_ports();
+            std::sort(saved.begin(), saved.end(), [](const auto& a, const auto& b) { return a.uuid < b.uuid; });
+            for (const auto& port : saved)
+                text += "file " + line(port);
+        } catch (const std::exception& error) {
+            text += std::string("file is damaged: ") + error.what() + "\n";
+        }
+        return text;
+    }
+    std::vector<Port> saved_ports()
+    {
+        const auto saved = directory_.load("tenants");
+        return saved ? saved->ports : std::vector<Port>{};
+    }
+    static std::string line(const Port& port)
+    {
+        return port.uuid.text() + " " + port.mac.text() + " " + std::to_string(port.id.minor) + " " +
+               std::to_string(port.floor.count) + "\n";
+    }
+    void expect_in_step()
+    {
+        std::map<Uuid, Port> saved;
+        for (const auto& port : saved_ports())
+            saved.emplace(port.uuid, port);
+        EXPECT_EQ(saved, (std::map<Uuid, Port>(network_.promises().ports().begin(), network_.promises().ports().end())));
+        EXPECT_EQ(network_.reconcile(), 0u);
+    }
+    // The call fails at each message to the kernel, in turn: everything is as before.
+    void expect_refused_at_each_message(const std::function<void()>& call)
+    {
+        const std::string before = state();
+        for (std::size_t number = 0; number < 20; ++number) {
+            kernel_.heal();
+            kernel_.fail_at(number, EPERM, "no");
+            bool refused = false;
+            try {
+                call();
+            } catch (const Error& error) {
+                refused = true;
+                EXPECT_EQ(error.system_errno(), EPERM);
+            }
+            if (!refused) {
+                EXPECT_GT(number, 0u);
+                break;
+            }
+            kernel_.heal();
+            ASSERT_EQ(state(), before) << "message " << number;
+        }
+        kernel_.heal();
+        expect_in_step();
+    }
+    void expect_refused_without_disk(const std::function<void()>& call)
+    {
+        const std::string before = state();
+        for (const char* function : {"pwrite", "fdatasync"}) {
+            files_.fail(function, ENOSPC);
+            EXPECT_EQ(error_of(call).system_errno(), ENOSPC) << function;
+            files_.heal();
+            ASSERT_EQ(state(), before) << function;
+        }
+        expect_in_step();
+    }
+
+    FakeKernel kernel_;
+    FileFaults files_;
+    LogCapture log_;
+    TemporaryDirectory temporary_;
+    StatusDirectory directory_{temporary_.path()};
+    FlooredNetwork network_{Network("tenants", "virbr7", rate(10000, 20000), {1500}),
+                            tc::DeviceTree(std::make_shared<tc::Netlink>(20ms), "virbr7", Direction::inbound),
+                            directory_};
+};
+
+TEST_F(FlooredNetworkTest, PlugsUpdatesAndUnplugs)
+{
+    EXPECT_EQ(network_.plug(uuid(1), mac(1), {300}, {}).id, ClassId{3});
+    expect_in_step();
+    network_.update(uuid(1), {500});
+    expect_in_step();
+    EXPECT_EQ(kernel_.classes.at(0x10003).rate, 500'000u);
+    network_.plug(uuid(2), mac(2), {100}, ClassId{77});
+    expect_in_step();
+    network_.unplug(uuid(1));
+    expect_in_step();
+    EXPECT_FALSE(kernel_.classes.contains(0x10003));
+    EXPECT_TRUE(kernel_.classes.contains(0x1004d));
+}
+
+TEST_F(FlooredNetworkTest, APlugIsFourMessages)
+{
+    kernel_.heal();
+    network_.plug(uuid(1), mac(1), {300}, {});
+    EXPECT_EQ(kernel_.changes, 4u); // catchment, class, leaf, match
+    EXPECT_EQ(kernel_.dumps, 0u);
+}
+
+TEST_F(FlooredNetworkTest, ARefusedFloorTouchesNothing)
+{
+    const std::string before = state();
+    kernel_.heal();
+    EXPECT_REFUSED(operation_invalid, network_.plug(uuid(1), mac(1), {20001}, {}));
+    EXPECT_EQ(kernel_.changes, 0u);
+    EXPECT_EQ(state(), before);
+}
+
+TEST_F(FlooredNetworkTest, APlugThatTheKernelRefusesIsUndone)
+{
+    network_.plug(uuid(9), mac(9), {100}, {});
+    expect_refused_at_each_message([&] { network_.plug(uuid(1), mac(1), {300}, {}); });
+}
+
+TEST_F(FlooredNetworkTest, AnUpdateThatTheKernelRefusesIsUndone)
+{
+    network_.plug(uuid(1), mac(1), {300}, {});
+    expect_refused_at_each_message([&] { network_.update(uuid(1), {15000}); });
+}
+
+TEST_F(FlooredNetworkTest, AnUnplugThatTheKernelRefusesIsUndone)
+{
+    network_.plug(uuid(1), mac(1), {300}, {});
+    network_.plug(uuid(2), mac(2), {300}, {});
+    expect_refused_at_each_message([&] { network_.unplug(uuid(1)); });
+}
+
+TEST_F(FlooredNetworkTest, AReclaimThatTheKernelRefusesIsUndone)
+{
+    expect_refused_at_each_message([&] { network_.reclaim(uuid(1), mac(1), {30000}, ClassId{50}); });
+    EXPECT_EQ(network_.promises().find(uuid(1))->id, ClassId{50});
+}
+
+TEST_F(FlooredNetworkTest, AFullDiskRefusesEachCall)
+{
+    network_.plug(uuid(1), mac(1), {300}, {});
+    expect_refused_without_disk([&] { network_.plug(uuid(2), mac(2), {300}, {}); });
+    expect_refused_without_disk([&] { network_.update(uuid(1), {400}); });
+    expect_refused_without_disk([&] { network_.unplug(uuid(1)); });
+}
+
+// The file has no record left, and cannot grow.
+TEST_F(FlooredNetworkTest, AFullDiskRefusesAPortThatNeedsALargerFile)
+{
+    for (unsigned i = 1; i <= 8; ++i)
+        network_.plug(uuid(i), mac(i), {300}, {});
+    const std::string before = state();
+    files_.fail("g_file_set_contents_full", ENOSPC);
+    EXPECT_EQ(error_of([&] { network_.plug(uuid(9), mac(9), {300}, {}); }).system_errno(), ENOSPC);
+    EXPECT_EQ(state(), before);
+    files_.heal();
+    network_.plug(uuid(9), mac(9), {300}, {});
+    expect_in_step();
+}
+
+TEST_F(FlooredNetworkTest, PortsOfOneMacShareAClassInTheKernel)
+{
+    network_.plug(uuid(1), mac(1), {300}, {});
+    network_.plug(uuid(2), mac(1), {400}, {});
+    EXPECT_EQ(kernel_.classes.size(), 3u);
+    EXPECT_EQ(kernel_.classes.at(0x10003).rate, 400'000u);
+    expect_in_step();
+    network_.unplug(uuid(2));
+    EXPECT_EQ(kernel_.classes.at(0x10003).rate, 300'000u);
+    expect_in_step();
+    network_.unplug(uuid(1));
+    EXPECT_EQ(kernel_.classes.size(), 2u);
+    expect_in_step();
+}
+
+TEST_F(FlooredNetworkTest, AKernelThatDoesNotAnswerIsAnError)
+{
+    const std::string before = state();
+    for (const bool done : {false, true}) {
+        kernel_.heal();
+        kernel_.fault = [=](std::size_t at, const nlmsghdr&) {
+            return at == 1 ? std::optional(FakeKernel::Fault{0, "", true, done}) : std::nullopt;
+        };
+        EXPECT_EQ(error_of([&] { network_.plug(uuid(1), mac(1), {300}, {}); }).system_errno(), ETIMEDOUT);
+        kernel_.heal();
+        kernel_.queue.clear();
+        EXPECT_EQ(state(), before);
+    }
+    network_.plug(uuid(1), mac(1), {300}, {});
+    expect_in_step();
+}
+
+TEST_F(FlooredNetworkTest, DriftIsPutRightByTheNextCall)
+{
+    network_.plug(uuid(1), mac(1), {300}, {});
+    network_.plug(uuid(2), mac(2), {300}, {});
+    kernel_.clear();
+    network_.plug(uuid(3), mac(3), {300}, {});
+    EXPECT_THAT(LogCapture::text(), HasSubstr("changed by somebody else"));
+    expect_in_step();
+    kernel_.clear();
+    network_.update(uuid(1), {400});
+    expect_in_step();
+    kernel_.clear();
+    network_.unplug(uuid(1));
+    expect_in_step();
+    // Our tables outlive their preference beside the reservation, and take the match without a word:
+    // it is the next look at the kernel that shows what is missing.
+    kernel_.remove_preference(10);
+    network_.plug(uuid(1), mac(1), {300}, {});
+    EXPECT_GT(network_.reconcile(), 0u);
+    expect_in_step();
+    EXPECT_EQ(kernel_.classes.size(), 5u);
+}
+
+TEST_F(FlooredNetworkTest, EachErrnoThatSpeaksOfDriftIsMended)
+{
+    unsigned number = 10;
+    for (const int error : {EBUSY, EEXIST, EINVAL, ENODEV, ENOENT, ENOSPC, ESRCH}) {
+        kernel_.heal();
+        kernel_.fail_at(1, error);
+        ++number;
+        EXPECT_NO_THROW(network_.plug(uuid(number), mac(number), {10}, {})) << error;
+        kernel_.heal();
+        expect_in_step();
+    }
+}
+
+TEST_F(FlooredNetworkTest, ABridgeThatIsGoneIsAnError)
+{
+    const std::string before = state();
+    kernel_.device = "";
+    EXPECT_EQ(error_of([&] { network_.plug(uuid(1), mac(1), {300}, {}); }).system_errno(), ENODEV);
+    kernel_.device = "virbr7";
+    EXPECT_EQ(state(), before);
+    network_.plug(uuid(1), mac(1), {300}, {});
+    expect_in_step();
+}
+
+TEST_F(FlooredNetworkTest, ForgettingNeverFails)
+{
+    network_.plug(uuid(1), mac(1), {300}, {});
+    network_.plug(uuid(2), mac(2), {300}, {});
+    kernel_.fault = [](std::size_t, const nlmsghdr&) { return std::optional(FakeKernel::Fault{EPERM, "no", false, false}); };
+    files_.fail("pwrite", EIO);
+    network_.forget(uuid(1));
+    EXPECT_EQ(LogCapture::lines().size(), 2u);
+    EXPECT_THAT(LogCapture::text(), HasSubstr("tenants"));
+    EXPECT_EQ(network_.promises().find(uuid(1)), nullptr);
+    kernel_.heal();
+    files_.heal();
+    // The next call mends the kernel.
+    network_.plug(uuid(3), mac(3), {300}, {});
+    EXPECT_EQ(network_.reconcile(), 0u);
+    EXPECT_EQ(kernel_.classes.size(), 4u);
+}
+
+TEST_F(FlooredNetworkTest, ForgetsAPort)
+{
+    network_.plug(uuid(1), mac(1), {300}, {});
+    network_.forget(uuid(1));
+    expect_in_step();
+    EXPECT_EQ(kernel_.classes.size(), 2u);
+    EXPECT_TRUE(LogCapture::lines().empty());
+}
+
+TEST_F(FlooredNetworkTest, StaysInStepThroughRandomCallsAndTrouble)
+{
+    std::mt19937 random(5);
+    for (int i = 0; i < 1500; ++i) {
+        kernel_.heal();
+        files_.heal();
+        if (random() % 5 == 0)
+            kernel_.fail_at(random() % 4, random() % 2 ? EPERM : EBUSY);
+        if (random() % 9 == 0)
+            files_.fail("pwrite", ENOSPC);
+        const unsigned number = random() % 30;
+        const KilobytesPerSecond floor{1 + random() % 1500};
+        try {
+            if (!network_.promises().find(uuid(number)))
+                network_.plug(uuid(number), mac((number % 15) << 8 | number / 15), floor, {});
+            else if (random() % 2)
+                network_.update(uuid(number), floor);
+            else
+                network_.unplug(uuid(number));
+        } catch (const Error&) {
+        }
+        kernel_.heal();
+        files_.heal();
+        if (i % 50 == 0) {
+            network_.reconcile();
+            expect_in_step();
+        }
+        if (HasFailure())
+            return;
+    }
+}
+
+TEST(FlooredNetworks, AreLockedByName)
+{
+    FlooredNetworks networks;
+    EXPECT_FALSE(networks.lock("a"));
+    {
+        auto a = networks.lock("a");
+        auto b = networks.lock("b");
+        EXPECT_FALSE(b);
+    }
+    EXPECT_EQ(networks.names(), (std::vector<std::string>{"a", "b"}));
+    int running = 0, most = 0, rounds = 0;
+    std::vector<std::thread> threads;
+    for (int i = 0; i < 8; ++i)
+        threads.emplace_back([&] {
+            for (int j = 0; j < 200; ++j) {
+                auto locked = networks.lock("a");
+                most = std::max(most, ++running);
+                ++rounds;
+                --running;
+            }
+        });
+    for (auto& thread : threads)
+        thread.join();
+    EXPECT_EQ(most, 1);
+    EXPECT_EQ(rounds, 1600);
+    networks.clear();
+}
+
+} // namespace
+} // namespace virfloor::test
