@@ -66,6 +66,9 @@ public:
         for (const auto& [mac, target] : want_.steering)
             if (!stays(mac, target))
                 steps_.push_back(AddSteering{mac, target});
+        for (const ForeignFilter& filter : have_.foreign)
+            if (!stands_in_the_way(filter) && is_redundant(filter))
+                steps_.push_back(RemoveForeign{filter});
         return std::move(steps_);
     }
 
@@ -119,7 +122,7 @@ private:
     void remove_filters()
     {
         for (const ForeignFilter& filter : have_.foreign)
-            if (stands_against_a_promise(filter))
+            if (stands_in_the_way(filter))
                 steps_.push_back(RemoveForeign{filter});
         for (const auto& [mac, target] : have_.steering) {
             const auto want = want_.steering.find(mac);
@@ -128,17 +131,19 @@ private:
         }
     }
 
-    bool stands_against_a_promise(const ForeignFilter& filter) const
+    bool stands_in_the_way(const ForeignFilter& filter) const
     {
-        if (filter.kind == "fw" && filter.preference == stock_mark_preference &&
-            filter.handle == stock_mark && filter.protocol == ETH_P_ALL)
+        if (filter.target && is_removed(*filter.target))
             return true;
-        if (!filter.target)
-            return false;
-        if (is_removed(*filter.target))
-            return true;
+        return filter.kind == "fw" && filter.preference == stock_mark_preference &&
+               filter.handle == stock_mark && filter.protocol == ETH_P_ALL;
+    }
+
+    // The stock driver's, for an address that ours leads to the same class.
+    bool is_redundant(const ForeignFilter& filter) const
+    {
         const auto ours = filter.mac ? want_.steering.find(*filter.mac) : want_.steering.end();
-        return ours != want_.steering.end() && ours->second == *filter.target;
+        return ours != want_.steering.end() && ours->second == filter.target;
     }
 
     template <class Condition>
