@@ -40,14 +40,27 @@ FlooredNetwork::FlooredNetwork(Network network, tc::DeviceTree tree,
 
 std::size_t FlooredNetwork::reconcile()
 {
+    // What a change leaves behind is read again: the best queue, for one, is known only once a tree
+    // is there.
+    constexpr int most_passes = 4;
     in_step_ = false;
-    const Tree have = tree_.read();
-    Tree want = network_.tree();
-    want.leaf = have.leaf;
-    const Change change = difference(have, want);
-    tree_.apply(change);
+    std::size_t steps = 0;
+    for (int pass = 0; pass < most_passes; ++pass) {
+        const Tree have = tree_.read();
+        Tree want = network_.tree();
+        want.leaf = have.leaf;
+        const Change change = difference(have, want);
+        if (change.empty()) {
+            in_step_ = true;
+            return steps;
+        }
+        tree_.apply(change);
+        steps += change.size();
+    }
+    log(Severity::warning, "network '" + network_.name() + "': the tree on bridge " +
+                               network_.bridge() + " does not stay as it was made");
     in_step_ = true;
-    return change.size();
+    return steps;
 }
 
 void FlooredNetwork::carry_out(const Uuid& uuid, MacAddress mac, const Tree& before)

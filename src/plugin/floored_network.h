@@ -29,7 +29,8 @@ public:
 
     const Network& promises() const { return network_; }
 
-    // Reads the kernel's tree and changes what differs. Returns the number of steps that took.
+    // Reads the kernel's tree and changes what differs, until nothing does. Returns the number of
+    // steps that took.
     std::size_t reconcile();
 
     const Port& plug(const Uuid& uuid, MacAddress mac, KilobytesPerSecond floor,

@@ -122,9 +122,11 @@ void DeviceTree::State::carry_out(std::vector<Reversible> requests)
     }
 }
 
-// Asks the kernel for the best queue it has by putting it below the catchment.
+// Asks the kernel for the best queue it has by putting it below the catchment, in place of any that
+// is there.
 void DeviceTree::State::find_leaf()
 {
+    send({{Verb::remove, LeafQdisc{catchment_class, Leaf::pfifo}}});
     for (const Leaf leaf : {Leaf::fq_codel, Leaf::sfq}) {
         if (send({{Verb::add, LeafQdisc{catchment_class, leaf}}}).front().error == 0) {
             translator.set_leaf(leaf);

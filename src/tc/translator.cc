@@ -41,6 +41,7 @@ Tree Translator::load(Picture picture)
     our_nodes_ = std::move(picture.our_nodes);
     addresses_ = {};
     foreign_.clear();
+    leaf_.reset();
     if (!tree.root) {
         has_our_preference_ = has_reservation_ = false;
         libvirt_protocol_.reset();
@@ -52,8 +53,10 @@ Tree Translator::load(Picture picture)
     tree.filters = addresses_.load(picture.ours, picture.tables) && !must_give_way();
     if (tree.filters)
         tree.steering = addresses_.steering();
+    // The catchment has the best there is, unless the tree is the stock driver's.
     if (const auto catchment = tree.classes.find(catchment_class);
-        catchment != tree.classes.end() && catchment->second.leaf)
+        catchment != tree.classes.end() &&
+        (has_our_preference_ || catchment->second.leaf == Leaf::fq_codel))
         leaf_ = catchment->second.leaf;
     tree.leaf = leaf_.value_or(Leaf::pfifo);
     return tree;
@@ -84,10 +87,12 @@ std::vector<Reversible> Translator::translate(const Step& step)
                 return std::vector<Reversible>{request};
             },
             [this](const ReplaceLeaf& replace) {
-                if (leaf_.value_or(Leaf::pfifo) != Leaf::pfifo)
-                    return leaf_of(replace.of);
-                return std::vector<Reversible>{
-                    {{Verb::remove, LeafQdisc{replace.of, Leaf::pfifo}}, {}}};
+                // The kernel changes a queue's parameters in place, but not its kind.
+                std::vector<Reversible> requests;
+                if (replace.from != Leaf::pfifo)
+                    requests.push_back({{Verb::remove, LeafQdisc{replace.of, Leaf::pfifo}}, {}});
+                std::ranges::move(leaf_of(replace.of), std::back_inserter(requests));
+                return requests;
             },
             [this](const AddSteering& add) { return addresses_.insert(add.mac, add.target); },
             [this](const RemoveSteering& remove) { return addresses_.erase(remove.mac); },

@@ -348,9 +348,27 @@ TEST(TranslatorLoad, TakesTheLeafOfTheCatchment)
     Picture picture;
     picture.qdiscs[TC_H_ROOT] = htb();
     picture.classes[catchment_class] = {.id = catchment_class, .parent = root_class, .shape = {}, .inner = false, .leaf = Leaf::sfq};
+    picture.has_our_preference = true;
     Translator translator;
     EXPECT_EQ(translator.load(picture).leaf, Leaf::sfq);
     EXPECT_EQ(translator.leaf(), Leaf::sfq);
+}
+
+TEST(TranslatorLoad, AsksAgainWhereTheTreeIsTheStockDrivers)
+{
+    Picture picture;
+    picture.qdiscs[TC_H_ROOT] = htb();
+    auto& leaf = picture.classes[catchment_class].leaf;
+    leaf = Leaf::sfq;
+    Translator translator;
+    translator.load(picture);
+    EXPECT_FALSE(translator.leaf());
+    leaf = Leaf::fq_codel;
+    translator.load(picture);
+    EXPECT_EQ(translator.leaf(), Leaf::fq_codel);
+    picture.qdiscs.clear();
+    translator.load(picture);
+    EXPECT_FALSE(translator.leaf());
 }
 
 TEST(TranslatorLoad, MakesFiltersAnewWhereLibvirtsPreferenceIsGone)
