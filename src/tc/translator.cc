@@ -56,7 +56,7 @@ Tree Translator::load(Picture picture)
     // The catchment has the best there is, unless the tree is the stock driver's.
     if (const auto catchment = tree.classes.find(catchment_class);
         catchment != tree.classes.end() &&
-        (has_our_preference_ || catchment->second.leaf == Leaf::fq_codel))
+        (!our_nodes_.empty() || catchment->second.leaf == Leaf::fq_codel))
         leaf_ = catchment->second.leaf;
     tree.leaf = leaf_.value_or(Leaf::pfifo);
     return tree;

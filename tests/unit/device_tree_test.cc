@@ -352,11 +352,13 @@ TEST_F(DeviceTreeTest, TakesOverAStockTree)
     kernel_.add_u32(2, ETH_P_IP, mac(1), 0x10003);
     network_.restore(uuid(1), mac(1), {10}, ClassId{3});
     EXPECT_GT(reconcile(), 0u);
+    EXPECT_EQ(kernel_.qdiscs.at(0x10002).kind, "fq_codel"); // found to be the best
+    EXPECT_EQ(reconcile(), 1u);
     expect_in_step();
     EXPECT_TRUE(kernel_.others.empty());
     EXPECT_EQ(std::count_if(kernel_.nodes.begin(), kernel_.nodes.end(),
                             [](const auto& at) { return at.second.preference == 2; }), 0);
-    EXPECT_EQ(kernel_.qdiscs.at(0x10003).kind, "sfq"); // not made anew
+    EXPECT_EQ(kernel_.qdiscs.at(0x10003).kind, "fq_codel");
     EXPECT_EQ(reconcile(), 0u);
 }
 

@@ -348,7 +348,7 @@ TEST(TranslatorLoad, TakesTheLeafOfTheCatchment)
     Picture picture;
     picture.qdiscs[TC_H_ROOT] = htb();
     picture.classes[catchment_class] = {.id = catchment_class, .parent = root_class, .shape = {}, .inner = false, .leaf = Leaf::sfq};
-    picture.has_our_preference = true;
+    picture.our_nodes = {0x80100001};
     Translator translator;
     EXPECT_EQ(translator.load(picture).leaf, Leaf::sfq);
     EXPECT_EQ(translator.leaf(), Leaf::sfq);
