@@ -9,7 +9,6 @@
 #include "virfloor/identity.h"
 
 #include <optional>
-#include <string>
 #include <vector>
 
 namespace virfloor {
@@ -24,8 +23,6 @@ public:
     bool take(ClassId id);
     void release(ClassId id);
     bool is_free(ClassId id) const;
-    // Ranges as libvirt writes bitmaps, reserved IDs included: "0-2,4,7-9".
-    std::string bitmap() const;
 
 private:
     // One bit an ID, set where it is taken; grows with the highest ID ever taken.

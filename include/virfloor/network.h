@@ -56,7 +56,6 @@ public:
     KilobytesPerSecond floor_sum() const { return floor_sum_; }
     const std::unordered_map<Uuid, Port>& ports() const { return ports_; }
     const Port* find(const Uuid& uuid) const;
-    std::string class_id_bitmap() const { return ids_.bitmap(); }
 
     // What unfloored guests keep when the floors add up to the limit, for ARP and DHCP: one part in
     // 200 of the average, at least 1000 and at most 125000 bytes a second.

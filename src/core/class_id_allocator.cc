@@ -58,28 +58,4 @@ bool ClassIdAllocator::is_free(ClassId id) const
     return id >= first_port_class && (word >= words_.size() || !(words_[word] & mask(id)));
 }
 
-std::string ClassIdAllocator::bitmap() const
-{
-    std::string result;
-    const auto taken = [this](std::size_t i) { return words_[i / bits] >> i % bits & 1; };
-    const std::size_t end = words_.size() * bits;
-    for (std::size_t i = 0; i < end; ++i) {
-        if (words_[i / bits] == 0) {
-            i += bits - 1 - i % bits;
-            continue;
-        }
-        if (!taken(i))
-            continue;
-        const std::size_t first = i;
-        while (i + 1 < end && taken(i + 1))
-            ++i;
-        if (!result.empty())
-            result += ',';
-        result += std::to_string(first);
-        if (i > first)
-            result += '-' + std::to_string(i);
-    }
-    return result;
-}
-
 } // namespace virfloor

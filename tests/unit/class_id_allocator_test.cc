@@ -15,15 +15,15 @@ ClassId id(unsigned number) { return {static_cast<std::uint16_t>(number)}; }
 TEST(ClassIdAllocator, GivesTheLowestFirst)
 {
     ClassIdAllocator ids;
-    EXPECT_EQ(ids.bitmap(), "0-2");
+    EXPECT_EQ(taken_ids(ids), "0-2");
     EXPECT_EQ(ids.take(), id(3));
     EXPECT_EQ(ids.take(), id(4));
     EXPECT_EQ(ids.take(), id(5));
     ids.release(id(4));
-    EXPECT_EQ(ids.bitmap(), "0-3,5");
+    EXPECT_EQ(taken_ids(ids), "0-3,5");
     EXPECT_EQ(ids.take(), id(4));
     EXPECT_EQ(ids.take(), id(6));
-    EXPECT_EQ(ids.bitmap(), "0-6");
+    EXPECT_EQ(taken_ids(ids), "0-6");
 }
 
 TEST(ClassIdAllocator, GivesAllIdsOnceAndThenNone)
@@ -33,7 +33,7 @@ TEST(ClassIdAllocator, GivesAllIdsOnceAndThenNone)
         ASSERT_EQ(ids.take(), id(i));
     EXPECT_FALSE(ids.take());
     EXPECT_FALSE(ids.take());
-    EXPECT_EQ(ids.bitmap(), "0-65535");
+    EXPECT_EQ(taken_ids(ids), "0-65535");
     for (const unsigned freed : {65535u, 3u, 64u, 63u, 40000u}) {
         ids.release(id(freed));
         EXPECT_TRUE(ids.is_free(id(freed)));
@@ -50,7 +50,7 @@ TEST(ClassIdAllocator, NeverGivesTheReservedOnes)
         EXPECT_FALSE(ids.take(id(i)));
         ids.release(id(i));
     }
-    EXPECT_EQ(ids.bitmap(), "0-2");
+    EXPECT_EQ(taken_ids(ids), "0-2");
     EXPECT_EQ(ids.take(), id(3));
 }
 
@@ -60,11 +60,11 @@ TEST(ClassIdAllocator, TakesOneThatIsAskedFor)
     EXPECT_TRUE(ids.take(id(65535)));
     EXPECT_FALSE(ids.take(id(65535)));
     EXPECT_TRUE(ids.take(id(4)));
-    EXPECT_EQ(ids.bitmap(), "0-2,4,65535");
+    EXPECT_EQ(taken_ids(ids), "0-2,4,65535");
     EXPECT_EQ(ids.take(), id(3));
     EXPECT_EQ(ids.take(), id(5));
     ids.release(id(65535));
-    EXPECT_EQ(ids.bitmap(), "0-5");
+    EXPECT_EQ(taken_ids(ids), "0-5");
 }
 
 TEST(ClassIdAllocator, ReleasingTwiceChangesNothing)
@@ -74,7 +74,7 @@ TEST(ClassIdAllocator, ReleasingTwiceChangesNothing)
     ids.release(id(3));
     ids.release(id(3));
     ids.release(id(60000));
-    EXPECT_EQ(ids.bitmap(), "0-2");
+    EXPECT_EQ(taken_ids(ids), "0-2");
 }
 
 TEST(ClassIdAllocator, BitmapCrossesWords)
@@ -82,7 +82,7 @@ TEST(ClassIdAllocator, BitmapCrossesWords)
     ClassIdAllocator ids;
     for (const unsigned taken : {62u, 63u, 64u, 65u, 127u, 128u, 192u, 65534u})
         EXPECT_TRUE(ids.take(id(taken)));
-    EXPECT_EQ(ids.bitmap(), "0-2,62-65,127-128,192,65534");
+    EXPECT_EQ(taken_ids(ids), "0-2,62-65,127-128,192,65534");
 }
 
 TEST(ClassIdAllocator, AgreesWithASetAfterRandomCalls)

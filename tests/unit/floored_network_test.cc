@@ -23,7 +23,7 @@ protected:
     // Promises, file and kernel, as one text.
     std::string state()
     {
-        std::string text = kernel_.picture() + network_.promises().class_id_bitmap() + " " +
+        std::string text = kernel_.picture() + taken_ids(network_.promises()) + " " +
                            std::to_string(network_.promises().floor_sum().count) + "\n";
         std::map<Uuid, Port> ports(network_.promises().ports().begin(), network_.promises().ports().end());
         for (const auto& [id, port] : ports)

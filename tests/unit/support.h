@@ -18,6 +18,7 @@
 #include <iterator>
 #include <optional>
 #include <random>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -40,6 +41,36 @@ inline Uuid uuid(unsigned number)
     for (unsigned i = 0; i < 4; ++i)
         result.bytes[15 - i] = static_cast<std::uint8_t>(number >> 8 * i);
     return result;
+}
+
+// Class IDs that are not free, as ranges: "0-2,4,7-9".
+template <class IsTaken>
+std::string ranges_of_ids(IsTaken is_taken)
+{
+    std::string text;
+    for (unsigned i = 0; i <= last_class.minor; ++i) {
+        if (!is_taken(i))
+            continue;
+        const unsigned first = i;
+        while (i < last_class.minor && is_taken(i + 1))
+            ++i;
+        text += (text.empty() ? "" : ",") + std::to_string(first);
+        if (i > first)
+            text += "-" + std::to_string(i);
+    }
+    return text;
+}
+inline std::string taken_ids(const ClassIdAllocator& ids)
+{
+    return ranges_of_ids(
+        [&](unsigned at) { return !ids.is_free(ClassId{static_cast<std::uint16_t>(at)}); });
+}
+inline std::string taken_ids(const Network& network)
+{
+    std::set<unsigned> ids{0, root_class.minor, catchment_class.minor};
+    for (const auto& [uuid, port] : network.ports())
+        ids.insert(port.id.minor);
+    return ranges_of_ids([&](unsigned at) { return ids.contains(at); });
 }
 
 inline Rate rate(std::uint64_t average, std::uint64_t peak = 0, std::uint64_t floor = 0,
