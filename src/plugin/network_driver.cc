@@ -65,6 +65,22 @@ void define_again(virConnectPtr connection, const std::string& name, const char*
                                  virGetLastErrorMessage());
 }
 
+// Writes the status file and makes the tree. Throws; nothing is left then.
+std::unique_ptr<FlooredNetwork> make_floored(Network promises)
+{
+    const std::string name = promises.name();
+    tc::DeviceTree tree(module().netlink, promises.bridge(), promises.direction());
+    try {
+        auto floored = std::make_unique<FlooredNetwork>(std::move(promises), std::move(tree),
+                                                        *module().status);
+        floored->reconcile();
+        return floored;
+    } catch (...) {
+        module().status->remove(name);
+        throw;
+    }
+}
+
 // Calls a stock function that starts a network, with XML it may see, and makes the tree of the
 // network that runs then. Ends the network again if that fails.
 template <class StartStock>
@@ -433,21 +449,6 @@ Uuid uuid_of(virNetworkPortPtr port)
 Network promises_of(const NetworkDescription& network, const Rate& limits)
 {
     return {network.name, network.bridge, limits, network.mtu};
-}
-
-std::unique_ptr<FlooredNetwork> make_floored(Network promises)
-{
-    const std::string name = promises.name();
-    tc::DeviceTree tree(module().netlink, promises.bridge(), promises.direction());
-    try {
-        auto floored = std::make_unique<FlooredNetwork>(std::move(promises), std::move(tree),
-                                                        *module().status);
-        floored->reconcile();
-        return floored;
-    } catch (...) {
-        module().status->remove(name);
-        throw;
-    }
 }
 
 int start_network(virNetworkPtr network)

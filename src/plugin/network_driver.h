@@ -11,9 +11,9 @@
 #include "libvirt_abi.h"
 #include "virfloor/network_xml.h"
 
+#include <algorithm>
 #include <array>
 #include <cstdlib>
-#include <filesystem>
 #include <memory>
 #include <string>
 
@@ -67,8 +67,6 @@ int start_network(virNetworkPtr network);
 
 // The promises, as yet empty, of a network that runs.
 Network promises_of(const NetworkDescription& network, const Rate& limits);
-// Writes the status file and makes the tree. Throws; nothing is left then.
-std::unique_ptr<FlooredNetwork> make_floored(Network promises);
 
 // The XML that the stock driver has of a network; nothing, and the thread's libvirt error, if that
 // fails.

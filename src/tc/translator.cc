@@ -123,9 +123,9 @@ std::vector<Reversible> Translator::add_root()
     return requests;
 }
 
-bool Translator::others_use(const char* kind) const
+bool Translator::others_use_u32() const
 {
-    return std::ranges::any_of(foreign_, [kind](const auto& at) { return at.kind == kind; });
+    return std::ranges::any_of(foreign_, [](const auto& at) { return at.kind == "u32"; });
 }
 
 bool Translator::others_use_libvirt_preference() const
@@ -136,7 +136,7 @@ bool Translator::others_use_libvirt_preference() const
 
 bool Translator::hides_tables() const
 {
-    return libvirt_protocol_ && !has_our_preference_ && others_use("u32");
+    return libvirt_protocol_ && !has_our_preference_ && others_use_u32();
 }
 
 // u32's tables have one space of numbers for the whole qdisc, and the first preference to be made
@@ -144,7 +144,7 @@ bool Translator::hides_tables() const
 // for good.
 bool Translator::must_give_way() const
 {
-    return !others_use("u32") && (!libvirt_protocol_ || our_root_table_ == first_root_table);
+    return !others_use_u32() && (!libvirt_protocol_ || our_root_table_ == first_root_table);
 }
 
 // Where ours must give way, ours goes, the reservation is made, and ours comes after it. Where others
@@ -155,7 +155,7 @@ bool Translator::must_give_way() const
 std::vector<Reversible> Translator::add_filters()
 {
     std::vector<Reversible> requests;
-    const bool keep = others_use("u32");
+    const bool keep = others_use_u32();
     if (keep) {
         for (const auto handle : our_nodes_)
             requests.push_back({{Verb::remove, OtherFilter{ours, {"u32"}, handle}}, {}});

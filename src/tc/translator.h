@@ -10,7 +10,6 @@
 #include "virfloor/tree.h"
 
 #include <optional>
-#include <set>
 #include <vector>
 
 namespace virfloor::tc {
@@ -40,7 +39,7 @@ private:
     std::vector<Reversible> add_root();
     std::vector<Reversible> add_filters();
     bool must_give_way() const;
-    bool others_use(const char* kind) const;
+    bool others_use_u32() const;
     bool others_use_libvirt_preference() const;
 
     MacTable addresses_;
