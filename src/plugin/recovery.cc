@@ -106,7 +106,8 @@ class Recovery {
 public:
     Recovery(virNetworkPtr network, NetworkDescription live, Domains& domains)
         : network_(network), live_(std::move(live)), domains_(domains),
-          tree_(module().netlink, live_.bridge, Direction::inbound), have_(tree_.read())
+          ifindex_(tc::find_device(live_.bridge)),
+          tree_(module().netlink, live_.bridge, Direction::inbound)
     {
     }
 
@@ -129,8 +130,7 @@ private:
     {
         try {
             saved_ = module().status->load(live_.name);
-            if (saved_ && saved_->ifindex != no_ifindex &&
-                saved_->ifindex != tc::find_device(live_.bridge)) {
+            if (saved_ && saved_->ifindex != no_ifindex && saved_->ifindex != ifindex_) {
                 log(Severity::warning, "network '" + live_.name +
                                            "' was started anew meanwhile; its old status goes");
                 saved_.reset();
@@ -149,8 +149,9 @@ private:
             return live_.bandwidth.inbound;
         if (saved_)
             return saved_->limits;
-        const auto root = have_.classes.find(root_class);
-        const bool has_tree = have_.root && root != have_.classes.end();
+        const Tree& have = in_kernel();
+        const auto root = have.classes.find(root_class);
+        const bool has_tree = have.root && root != have.classes.end();
         if (!has_tree && !domains_.have_floors_on(live_.name))
             return {};
         // A network that only runs has no other XML than the live one.
@@ -215,17 +216,28 @@ private:
         return DomainPort{live_.name, uuid, port.mac, port.floor(), port.class_id};
     }
 
-    std::optional<ClassId> class_in_kernel(MacAddress mac) const
+    std::optional<ClassId> class_in_kernel(MacAddress mac)
     {
-        const auto at = have_.steering.find(mac);
-        return at == have_.steering.end() ? std::nullopt : std::optional(at->second);
+        const Tree& have = in_kernel();
+        const auto at = have.steering.find(mac);
+        return at == have.steering.end() ? std::nullopt : std::optional(at->second);
+    }
+
+    // Read when it is first asked for: a network whose status is there needs it once only, to be
+    // put right.
+    const Tree& in_kernel()
+    {
+        if (!have_)
+            have_ = tree_.read();
+        return *have_;
     }
 
     virNetworkPtr network_;
     NetworkDescription live_;
     Domains& domains_;
+    int ifindex_;
     tc::DeviceTree tree_;
-    Tree have_;
+    std::optional<Tree> have_;
     std::optional<SavedNetwork> saved_;
 };
 
