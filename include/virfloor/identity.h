@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //
-// The names that things go by: MAC addresses, port UUIDs, HTB class IDs.
+// The names that things go by: MAC addresses, port UUIDs, HTB class IDs, network devices.
 #pragma once
 
 #include <array>
@@ -12,6 +12,9 @@
 #include <string_view>
 
 namespace virfloor {
+
+// The kernel's number of a network device (ifindex) is an int > 0; this stands for none.
+inline constexpr int no_ifindex = 0;
 
 struct MacAddress {
     std::array<std::uint8_t, 6> bytes{};

@@ -35,7 +35,8 @@ private:
     std::unique_ptr<xmlDoc, void (*)(xmlDoc*)> doc_;
 };
 
-// Element children, in document order; the first of a name; its text; an attribute's text.
+// Element children, in document order; the first of a name; its text; an attribute's text. An element
+// of a namespace has another name, as in libvirt.
 std::vector<xmlNode*> children(const xmlNode* node);
 xmlNode* child(const xmlNode* node, const char* name);
 bool has_name(const xmlNode* node, const char* name);

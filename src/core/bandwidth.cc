@@ -52,8 +52,11 @@ std::string print(const char* element, const std::optional<Rate>& rate, const st
 {
     if (!rate || (!rate->average && !rate->floor))
         return "";
-    return indent + "  <" + element + print("average", rate->average) + print("peak", rate->peak) +
-           print("floor", rate->floor) + print("burst", rate->burst) + "/>\n";
+    // They mean nothing without an average, and libvirt would not read them.
+    const auto peak = rate->average ? rate->peak : KilobytesPerSecond{};
+    const auto burst = rate->average ? rate->burst : Kibibytes{};
+    return indent + "  <" + element + print("average", rate->average) + print("peak", peak) +
+           print("floor", rate->floor) + print("burst", burst) + "/>\n";
 }
 
 } // namespace

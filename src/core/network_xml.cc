@@ -45,6 +45,10 @@ std::string without_inbound(std::string_view xml)
 {
     const auto document = XmlDocument::parse(xml, "network");
     xmlNode* bandwidth = child(document.root(), "bandwidth");
+    // The first counts, in libvirt too, which must not find a second one in its place.
+    for (xmlNode* at : children(document.root()))
+        if (has_name(at, "bandwidth") && at != bandwidth)
+            remove(at);
     if (xmlNode* inbound = bandwidth ? child(bandwidth, "inbound") : nullptr)
         remove(child(bandwidth, "outbound") ? inbound : bandwidth);
     return document.text();

@@ -24,7 +24,7 @@ std::size_t start_of_line(const std::string& text, long line)
 // Throws unless the text goes on with what libvirt would have printed there.
 std::size_t expect(const std::string& text, std::size_t at, const std::string& start)
 {
-    if (at == std::string::npos || text.compare(at, start.size(), start) != 0)
+    if (at >= text.size() || text.compare(at, start.size(), start) != 0)
         throw Error(Refusal::invalid_xml, "XML is not formatted as libvirt formats it: '" + start +
                                               "' does not stand on a line of its own");
     return at;
@@ -40,12 +40,12 @@ std::string replace_element(const std::string& xml, const char* root_name, const
     if (const xmlNode* old = child(document.root(), name)) {
         const std::size_t start = expect(xml, start_of_line(xml, xmlGetLineNo(old)),
                                          "  <" + std::string(name));
-        const std::string closing = "\n  </" + std::string(name) + ">\n";
-        const std::size_t end_of_line = expect(xml, xml.find('\n', start), "\n");
+        const std::string end_tag = "</" + std::string(name) + ">";
+        const std::size_t end_of_tag = expect(xml, xml.find('>', start), ">\n");
         const std::size_t end =
-            xml[end_of_line - 1] == '>' && xml[end_of_line - 2] == '/'
-                ? end_of_line + 1
-                : expect(xml, xml.find(closing, start), closing) + closing.size();
+            xml[end_of_tag - 1] == '/'
+                ? end_of_tag + 2
+                : expect(xml, xml.find(end_tag, start) - 3, "\n  " + end_tag + "\n") + end_tag.size() + 4;
         return result.replace(start, end - start, lines);
     }
     const auto elements = children(document.root());
@@ -53,10 +53,11 @@ std::string replace_element(const std::string& xml, const char* root_name, const
         return std::any_of(before.begin(), before.end(),
                            [at](const char* other) { return has_name(at, other); });
     });
+    const std::string root_end = "\n</" + std::string(root_name) + ">";
     const std::size_t at =
         next != elements.end()
             ? expect(xml, start_of_line(xml, xmlGetLineNo(*next)), "  <")
-            : expect(xml, xml.rfind("\n</" + std::string(root_name) + ">"), "\n") + 1;
+            : expect(xml, xml.find_last_not_of('\n') - root_end.size() + 1, root_end) + 1;
     return result.insert(at, lines);
 }
 

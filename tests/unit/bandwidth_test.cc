@@ -123,6 +123,13 @@ TEST(FormatBandwidth, LeavesOutADirectionWithoutRate)
     EXPECT_EQ(format_bandwidth({rate(0), rate(0)}, {}, 0), "<bandwidth>\n</bandwidth>\n");
 }
 
+// As text they could not be read back.
+TEST(FormatBandwidth, LeavesOutPeakAndBurstOfNoAverage)
+{
+    EXPECT_EQ(format_bandwidth({rate(0, 900, 3, 32), {}}, {}, 0),
+              "<bandwidth>\n  <inbound floor='3'/>\n</bandwidth>\n");
+}
+
 TEST(FormatBandwidth, IsReadBackAsItWas)
 {
     std::mt19937_64 random(2);

@@ -148,6 +148,26 @@ TEST(WithoutInbound, TakesAnEmptyElementAlong)
     EXPECT_FALSE(parse_network(left).bandwidth.inbound);
 }
 
+// libvirt takes the first, and would take the second in its place.
+TEST(WithoutInbound, LeavesNoSecondBandwidth)
+{
+    const std::string first = "<bandwidth><inbound average='1'/></bandwidth>";
+    const std::string second = "<bandwidth><inbound average='2'/></bandwidth>";
+    const std::string both = "<network><name>n</name>" + first + second + second + "</network>";
+    EXPECT_EQ(parse_network(both).bandwidth.inbound, rate(1));
+    EXPECT_EQ(without_inbound(both), "<network><name>n</name></network>");
+}
+
+TEST(ParseNetwork, TakesNoElementOfANamespace)
+{
+    const auto network = parse_network(
+        "<network xmlns:x='u'><x:name>other</x:name><name>n</name><x:bandwidth><inbound average='1'/>"
+        "</x:bandwidth></network>");
+    EXPECT_EQ(network.name, "n");
+    EXPECT_FALSE(network.bandwidth.inbound);
+    EXPECT_REFUSED(invalid_xml, parse_network("<network xmlns='u'><name>n</name></network>"));
+}
+
 TEST(WithoutInbound, LeavesOtherNetworksAsTheyAre)
 {
     EXPECT_EQ(without_inbound("<network><name>n</name></network>"), "<network><name>n</name></network>");
