@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "virfloor/error.h"
+#include "virfloor/log.h"
 #include "virfloor/status.h"
 #include "virfloor/xml.h"
 
@@ -53,13 +54,26 @@ std::string format(const Port& port)
                "'/>");
 }
 
-std::string format_header(const Network& network, int ifindex)
+// Nothing where all is well.
+std::string format(Condition condition)
+{
+    switch (condition) {
+    case Condition::kept: return "";
+    case Condition::contested: return "  <tree state='contested'/>\n";
+    case Condition::broken: return "  <tree state='broken'/>\n";
+    case Condition::absent: return "  <tree state='absent'/>\n";
+    }
+    throw std::logic_error("no such condition");
+}
+
+std::string format_header(const Network& network, int ifindex, Condition condition)
 {
     std::string text = std::string("<") + root_name + ">\n  <name>" + escape_xml(network.name()) +
                        "</name>\n  <bridge name='" + escape_xml(network.bridge()) + "' ifindex='" +
                        std::to_string(ifindex) + "' mtu='" +
                        std::to_string(network.mtu().count) + "'/>\n" +
-                       format_bandwidth({network.limits(), {}}, {}, 2) + "  <ports>";
+                       format_bandwidth({network.limits(), {}}, {}, 2) + format(condition) +
+                       "  <ports>";
     // Records start at a multiple of their size.
     text.resize((text.size() / record_size + 1) * record_size - 1, ' ');
     return text + '\n';
@@ -96,6 +110,45 @@ Port parse_record(const xmlNode* record, const fs::path& path)
             .floor = {number(record, "floor", max_rate.count, path, 1)}};
 }
 
+// As GLib names a file that is to take the place of one of ours.
+bool is_temporary(const std::string& name)
+{
+    constexpr std::size_t random = 6;
+    if (name.size() <= random)
+        return false;
+    const std::string head = name.substr(0, name.size() - random);
+    return head.ends_with(std::string(extension) + '.') &&
+           std::all_of(name.begin() + static_cast<std::ptrdiff_t>(head.size()), name.end(),
+                       [](char c) { return g_ascii_isalnum(c); });
+}
+
+// What lies in a directory that others may write to, or that a link leads to, cannot be trusted. One
+// that others may only read is closed to them.
+void make_ours(const fs::path& directory)
+{
+    const auto distrust = [&](const char* why) {
+        throw Error(Refusal::system, directory.string() + " " + why +
+                                         ", so its files cannot be trusted; remove it and restart the daemon");
+    };
+    const Descriptor opened(open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
+    if (opened.get() < 0 && (errno == ELOOP || errno == ENOTDIR))
+        distrust("is not a directory of its own");
+    if (opened.get() < 0)
+        fail("open directory", directory, errno);
+    struct stat status{};
+    if (fstat(opened.get(), &status) < 0)
+        fail("look at", directory, errno);
+    if (status.st_uid != geteuid())
+        distrust("belongs to another user");
+    if (status.st_mode & (S_IWGRP | S_IWOTH))
+        distrust("may be written to by other users");
+    if ((status.st_mode & ALLPERMS) == S_IRWXU)
+        return;
+    if (fchmod(opened.get(), S_IRWXU) < 0)
+        fail("change the mode of", directory, errno);
+    log(Severity::warning, "closed " + directory.string() + " to other users");
+}
+
 } // namespace
 
 Descriptor::Descriptor(Descriptor&& other) noexcept : number_(std::exchange(other.number_, -1)) {}
@@ -112,19 +165,13 @@ Descriptor::~Descriptor()
         close(number_);
 }
 
-StatusFile::StatusFile(fs::path path, const Network& network, int ifindex)
-    : path_(std::move(path)), ifindex_(ifindex)
-{
-    replace(network);
-}
-
-void StatusFile::replace(const Network& network)
+void StatusFile::replace(const Network& network, int ifindex, Condition condition)
 {
     std::size_t capacity = least_capacity;
     while (capacity < network.ports().size())
         capacity *= 2;
 
-    std::string text = format_header(network, ifindex_);
+    std::string text = format_header(network, ifindex, condition);
     const std::size_t start = text.size();
     std::vector<const Port*> ports;
     for (const auto& [uuid, port] : network.ports())
@@ -143,6 +190,8 @@ void StatusFile::replace(const Network& network)
     text += std::string("  </ports>\n</") + root_name + ">\n";
 
     replace_file(path_, text);
+    ifindex_ = ifindex;
+    condition_ = condition;
     open_ = false;
     Descriptor file(open(path_.c_str(), O_WRONLY | O_CLOEXEC | O_NOFOLLOW));
     if (file.get() < 0)
@@ -152,6 +201,12 @@ void StatusFile::replace(const Network& network)
     records_start_ = start;
     records_ = std::move(records);
     free_ = std::move(free);
+}
+
+void StatusFile::describe(const Network& network, int ifindex, Condition condition)
+{
+    if (!open_ || ifindex != ifindex_ || condition != condition_)
+        replace(network, ifindex, condition);
 }
 
 void StatusFile::write_record(std::size_t index, const std::string& record)
@@ -170,14 +225,14 @@ void StatusFile::update(const Network& network, const Uuid& uuid)
     auto record = records_.find(uuid);
     const bool new_record = port && record == records_.end();
     if (!open_ || (new_record && free_.empty())) {
-        replace(network);
+        replace(network, ifindex_, condition_);
         return;
     }
     if (new_record) {
-        // Its place is known before it is written: a half-written one can be taken back.
         record = records_.emplace(uuid, free_.back()).first;
         free_.pop_back();
     }
+    open_ = false;
     if (port) {
         write_record(record->second, format(*port));
     } else if (record != records_.end()) {
@@ -185,12 +240,15 @@ void StatusFile::update(const Network& network, const Uuid& uuid)
         free_.push_back(record->second);
         records_.erase(record);
     }
+    open_ = true;
 }
 
 StatusDirectory::StatusDirectory(fs::path directory) : directory_(std::move(directory))
 {
-    if (g_mkdir_with_parents(directory_.c_str(), S_IRWXU) < 0)
+    if (g_mkdir_with_parents(directory_.c_str(), S_IRWXU) < 0 && errno != ENOTDIR)
         fail("make directory", directory_, errno);
+    make_ours(directory_);
+    remove_temporaries(directory_);
 }
 
 fs::path StatusDirectory::path(const std::string& network) const
@@ -200,9 +258,16 @@ fs::path StatusDirectory::path(const std::string& network) const
     return directory_ / (network + extension);
 }
 
+StatusFile StatusDirectory::file(const std::string& network) const
+{
+    return StatusFile(path(network));
+}
+
 StatusFile StatusDirectory::save(const Network& network, int ifindex) const
 {
-    return {path(network.name()), network, ifindex};
+    StatusFile written = file(network.name());
+    written.describe(network, ifindex, Condition::kept);
+    return written;
 }
 
 bool StatusDirectory::has(const std::string& network) const
@@ -216,7 +281,12 @@ std::optional<SavedNetwork> StatusDirectory::load(const std::string& network) co
     if (!has(network))
         return {};
     const fs::path file = path(network);
-    const auto document = XmlDocument::parse(read_file(file, max_file_size), root_name, max_file_size);
+    return parse_status(read_file(file, max_file_size), network, file);
+}
+
+SavedNetwork parse_status(std::string_view text, const std::string& network, const fs::path& file)
+{
+    const auto document = XmlDocument::parse(text, root_name, max_file_size);
     const xmlNode* root = document.root();
     const xmlNode* bridge = child(root, "bridge");
     const xmlNode* bandwidth = child(root, "bandwidth");
@@ -262,14 +332,21 @@ std::vector<std::string> StatusDirectory::networks() const
 void StatusDirectory::remove(const std::string& network) const
 {
     const fs::path file = path(network);
-    if (unlink(file.c_str()) < 0 && errno != ENOENT)
+    if (unlink(file.c_str()) == 0 || errno == ENOENT)
+        return;
+    if (errno != EISDIR)
         fail("remove", file, errno);
+    set_aside(network);
 }
 
 fs::path StatusDirectory::set_aside(const std::string& network) const
 {
     const fs::path from = path(network);
     const fs::path to = from.string() + damaged;
+    std::error_code ignored;
+    if (fs::is_directory(fs::symlink_status(from, ignored)) ||
+        fs::is_directory(fs::symlink_status(to, ignored)))
+        fs::remove_all(to, ignored); // else they would stand in each other's way
     if (rename(from.c_str(), to.c_str()) < 0)
         fail("rename", from, errno);
     return to;
@@ -290,7 +367,19 @@ void replace_file(const fs::path& path, const std::string& contents)
     throw thrown;
 }
 
-std::string read_file(const fs::path& path, std::size_t most)
+void remove_temporaries(const fs::path& directory)
+{
+    std::error_code error;
+    for (const auto& entry : fs::directory_iterator(directory, error)) {
+        if (!is_temporary(entry.path().filename()) || unlink(entry.path().c_str()) == 0)
+            continue;
+        log(Severity::warning, "cannot remove " + entry.path().string() + ": " + std::strerror(errno));
+    }
+}
+
+namespace {
+
+std::string read_once(const fs::path& path, std::size_t most)
 {
     const Descriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
     if (file.get() < 0)
@@ -311,6 +400,26 @@ std::string read_file(const fs::path& path, std::size_t most)
     if (size < 0)
         fail("read", path, errno);
     return text;
+}
+
+} // namespace
+
+std::string read_file(const fs::path& path, std::size_t most)
+{
+    try {
+        return read_once(path, most);
+    } catch (const Error& error) {
+        switch (error.system_errno()) {
+        case ENOENT:
+        case ELOOP:
+        case EINVAL:
+        case EFBIG:
+            throw;
+        default:
+            log(Severity::warning, std::string(error.what()) + "; trying once more");
+        }
+    }
+    return read_once(path, most);
 }
 
 } // namespace virfloor

@@ -15,6 +15,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 #include <vector>
 
@@ -35,9 +36,6 @@ private:
     int number_ = -1;
 };
 
-// The interface index that stands for "not started yet".
-inline constexpr int no_ifindex = 0;
-
 struct SavedNetwork {
     std::string name, bridge;
     int ifindex = no_ifindex; // of the bridge; a bridge that is made again has another
@@ -46,40 +44,65 @@ struct SavedNetwork {
     std::vector<Port> ports;
 };
 
+// How the tree in the kernel stands to what is promised.
+enum class Condition {
+    kept,      // as it should be, or about to be put right
+    contested, // others change it again and again; it is put right ever more rarely
+    broken,    // the kernel refused to put it right; it is tried again
+    absent,    // there is no device for it
+};
+
 // All functions throw Error(system) with the file's name and the system's text.
 class StatusFile {
 public:
-    // Replaces the file of the network by one that has all its ports.
-    StatusFile(std::filesystem::path path, const Network& network, int ifindex);
+    // Nothing is written yet.
+    explicit StatusFile(std::filesystem::path path) : path_(std::move(path)) {}
+
+    // Whether the file is as the calls here left it: not before the first one, nor after one that
+    // failed. The next call replaces the whole file then.
+    bool is_written() const { return open_; }
+    // Replaces the file, by one that has all ports, if it does not say this yet. ifindex: of the
+    // bridge, no_ifindex for a network that is not started yet.
+    void describe(const Network& network, int ifindex, Condition condition);
 
     // Brings the record of a port up to what the network has of it, be that nothing. On a failure
     // the file is as it was, as far as the file system allows.
     void update(const Network& network, const Uuid& uuid);
 
 private:
-    void replace(const Network& network);
+    void replace(const Network& network, int ifindex, Condition condition);
     void write_record(std::size_t index, const std::string& record);
 
     std::filesystem::path path_;
-    int ifindex_;
+    int ifindex_ = no_ifindex;
+    Condition condition_ = Condition::kept;
     Descriptor file_;
     std::size_t records_start_ = 0;
     std::unordered_map<Uuid, std::size_t> records_; // index
     std::vector<std::size_t> free_;                 // indexes, the one to be used next at the end
-    bool open_ = false;                             // file_ is the file of that path
+    bool open_ = false;                             // file_ is the file of that path, and in order
 };
+
+// What a status file of this network says; `file` is what errors name. Throws Error(invalid_xml) if it
+// cannot be trusted.
+SavedNetwork parse_status(std::string_view text, const std::string& network,
+                          const std::filesystem::path& file);
 
 class StatusDirectory {
 public:
-    // Makes the directory if it is not there.
+    // Makes the directory if it is not there. Throws if one that is there could hold files of others:
+    // a symbolic link, another owner, or more than the owner may write.
     explicit StatusDirectory(std::filesystem::path directory);
 
+    // The file of a network, not touched yet; and written.
+    StatusFile file(const std::string& network) const;
     StatusFile save(const Network& network, int ifindex) const;
     bool has(const std::string& network) const;
     // Nothing if there is no file. Throws Error(invalid_xml) if it cannot be trusted.
     std::optional<SavedNetwork> load(const std::string& network) const;
     // Names of networks that have a file.
     std::vector<std::string> networks() const;
+    // What is no file is set aside instead.
     void remove(const std::string& network) const;
     // Renames the file to NAME.xml.damaged, and returns that path.
     std::filesystem::path set_aside(const std::string& network) const;
@@ -106,9 +129,11 @@ std::vector<DomainPort> read_domain_status(const std::filesystem::path& libvirt_
 std::vector<DomainPort> parse_domain_status(std::string_view xml);
 
 // The file's contents; follows no symbolic link. Throws Error(system), also for files that are not
-// regular or larger than `most` bytes.
+// regular or larger than `most` bytes. What fails once is tried again: floors hang on it.
 std::string read_file(const std::filesystem::path& path, std::size_t most);
 // The file has these contents or its old ones, whatever happens. Mode 0600. Throws Error(system).
 void replace_file(const std::filesystem::path& path, const std::string& contents);
+// Removes what a replace_file() that was cut off left behind in a directory.
+void remove_temporaries(const std::filesystem::path& directory);
 
 } // namespace virfloor

@@ -115,10 +115,18 @@ TEST_F(StatusFault, AFileThatCannotBeOpenedAgainIsStillInStep)
     EXPECT_EQ(loaded().size(), 9u);
 }
 
+// A file that could not be read once is not thrown away with its floors.
+TEST_F(StatusFault, AReadThatFailsOnceIsTriedAgain)
+{
+    directory_.save(network_, 7);
+    files_.fail("open to read", EIO);
+    EXPECT_EQ(loaded().size(), 1u);
+}
+
 TEST_F(StatusFault, AFailedReadIsTold)
 {
     directory_.save(network_, 7);
-    files_.fail("open to read", EACCES);
+    files_.fail("open to read", EACCES, 0, 2);
     EXPECT_EQ(error_of([&] { directory_.load("tenants"); }).system_errno(), EACCES);
     files_.fail("rename", EROFS);
     EXPECT_EQ(error_of([&] { directory_.set_aside("tenants"); }).system_errno(), EROFS);

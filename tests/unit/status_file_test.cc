@@ -9,6 +9,9 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <set>
+#include <climits>
+#include <functional>
 
 namespace virfloor::test {
 namespace {
@@ -167,6 +170,23 @@ TEST_F(StatusTest, SetsAFileAside)
     EXPECT_EQ(error_of([&] { directory_.set_aside("tenants"); }).system_errno(), ENOENT);
 }
 
+// A crash in the middle of a write leaves the file behind that was to take the other's place.
+TEST_F(StatusTest, WhatACrashCutOffIsRemovedAtTheNextStart)
+{
+    directory_.save(network_, 7);
+    const fs::path folder = file().parent_path();
+    for (const char* name : {"tenants.xml.A1b2C3", "tenants.xml.damaged", "a.xml.ABCDE", "a.xml.ABCDE!",
+                             "ABCDEF", "a.txt.ABCDEF", "a.xml.ABCDEF.xml"})
+        write_text(folder / name, "<floor");
+    StatusDirectory again(folder);
+    std::set<std::string> left;
+    for (const auto& entry : fs::directory_iterator(folder))
+        left.insert(entry.path().filename());
+    EXPECT_EQ(left, (std::set<std::string>{"tenants.xml", "tenants.xml.damaged", "a.xml.ABCDE", "a.xml.ABCDE!",
+                                           "ABCDEF", "a.txt.ABCDEF", "a.xml.ABCDEF.xml"}));
+    EXPECT_TRUE(again.load("tenants"));
+}
+
 TEST_F(StatusTest, DamagedFilesAreRefused)
 {
     network_.plug(uuid(1), mac(1), {300});
@@ -262,6 +282,83 @@ TEST_F(StatusTest, TellsADirectoryThatCannotBe)
     fs::remove_all(file().parent_path());
     EXPECT_EQ(error_of([&] { directory_.save(network_, 7); }).system_errno(), ENOENT);
     EXPECT_FALSE(directory_.load("tenants"));
+}
+
+TEST_F(StatusTest, ADirectoryOfOthersIsRefused)
+{
+    const auto directory = file().parent_path();
+    for (const unsigned mode : {0777u, 01777u, 0720u, 0702u}) {
+        ASSERT_EQ(chmod(directory.c_str(), mode), 0);
+        EXPECT_THAT(error_of([&] { StatusDirectory{directory}; }).what(),
+                    HasSubstr("may be written to by other users"));
+    }
+    ASSERT_EQ(chmod(directory.c_str(), 0700), 0);
+    const auto link = temporary_.path() / "link";
+    fs::create_symlink(directory, link);
+    EXPECT_THAT(error_of([&] { StatusDirectory{link}; }).what(), HasSubstr("remove it and restart"));
+    if (geteuid() == 0) {
+        ASSERT_EQ(chown(directory.c_str(), 12345, 0), 0);
+        EXPECT_THAT(error_of([&] { StatusDirectory{directory}; }).what(),
+                    HasSubstr("belongs to another user"));
+    }
+}
+
+TEST_F(StatusTest, ADirectoryThatOthersMayReadIsClosedToThem)
+{
+    const auto directory = file().parent_path();
+    for (const unsigned mode : {0755u, 0711u, 02750u, 0500u}) {
+        ASSERT_EQ(chmod(directory.c_str(), mode), 0);
+        StatusDirectory{directory};
+        EXPECT_EQ(mode_of(directory), 0700u);
+    }
+}
+
+TEST_F(StatusTest, WhatStandsWhereAFileShouldIsSetAside)
+{
+    const fs::path aside = file().string() + ".damaged";
+    const auto precious = temporary_.path() / "precious";
+    write_text(precious, "x");
+    const std::vector<std::function<void(const fs::path&)>> plants{
+        [](const fs::path& path) { fs::create_directories(path / "in/it"); },
+        [&](const fs::path& path) { fs::create_symlink(precious, path); },
+        [&](const fs::path& path) { fs::create_directory_symlink(temporary_.path(), path); },
+        [](const fs::path& path) { ASSERT_EQ(mkfifo(path.c_str(), 0600), 0); },
+        [](const fs::path& path) { write_text(path, "rubbish"); },
+    };
+    for (const auto& there : plants)
+        for (const auto& older : plants) {
+            there(file());
+            older(aside);
+            EXPECT_THROW(directory_.load("tenants"), Error);
+            EXPECT_EQ(directory_.set_aside("tenants"), aside);
+            EXPECT_FALSE(directory_.load("tenants"));
+            directory_.save(network_, 7);
+            EXPECT_EQ(directory_.load("tenants")->ifindex, 7);
+            directory_.remove("tenants");
+            there(file());
+            directory_.remove("tenants");
+            EXPECT_TRUE(directory_.networks().empty());
+            EXPECT_EQ(read_text(precious), "x");
+            fs::remove_all(aside);
+        }
+}
+
+TEST_F(StatusTest, OddNamesStayInTheDirectory)
+{
+    for (const std::string name :
+         {".", "..", "...", ".hidden", "a.xml", "tenants.xml.damaged", "tenants.xml.AbCdEf", "-rf",
+          "$(id)", "a b'\"<&>", "gr\xc3\xbc\xc3\x9f", "line\nbreak", "*"}) {
+        const Network network(name, "virbr7", rate(5), {1500});
+        directory_.save(network, 7);
+        EXPECT_EQ(directory_.load(name)->name, name);
+        EXPECT_EQ(directory_.networks(), std::vector<std::string>{name});
+        EXPECT_EQ(directory_.set_aside(name).parent_path(), file().parent_path());
+        fs::remove(file().parent_path() / (name + ".xml.damaged"));
+        EXPECT_TRUE(fs::is_empty(file().parent_path())) << name;
+    }
+    const Network longest(std::string(NAME_MAX - 4, 'n'), "virbr7", rate(5), {1500});
+    EXPECT_EQ(error_of([&] { directory_.save(longest, 7); }).system_errno(), ENAMETOOLONG);
+    EXPECT_TRUE(fs::is_empty(file().parent_path()));
 }
 
 TEST_F(StatusTest, ListingADirectoryThatIsGoneIsAnErrorOfOurs)
