@@ -29,6 +29,10 @@ public:
     DeviceTree(DeviceTree&&) noexcept;
     DeviceTree& operator=(DeviceTree&&) noexcept;
 
+    // The interface index of the device of that name, or of one that was found by it before and is
+    // called otherwise now. no_ifindex if there is neither.
+    int locate();
+
     // The tree that is there, as far as it is ours: root is false if there is another root qdisc
     // or none; filters is false if our filters are missing or cannot be gone on with.
     // Throws Error(system): no such device, or the kernel's refusal.
@@ -40,9 +44,10 @@ public:
     // A Leaf that the kernel does not have is given up for the next one, when the tree is made.
     void apply(const Change& change);
 
-    // Deletes filter tables that are no longer used, which the kernel allows only some time after
-    // the last use. False if some are left for the next call.
-    bool reclaim();
+    // Deletes filter tables that are no longer used, as far as the kernel allows it: it does so only
+    // some time after the last use.
+    void reclaim();
+    bool has_unused_tables() const;
 
 private:
     struct State;

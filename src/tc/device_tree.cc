@@ -4,7 +4,7 @@
 #include "netlink.h"
 #include "reader.h"
 #include "translator.h"
-#include "virfloor/log.h"
+#include "virfloor/error.h"
 
 #include <net/if.h>
 
@@ -24,16 +24,17 @@ struct DeviceTree::State {
     // Sends the requests, and appends them to what is done; on a failure all that is done is taken
     // back.
     void carry_out(std::vector<Reversible> requests);
-    void take_back();
+    // Takes back all that is done, and throws the error, with what could not be taken back.
+    [[noreturn]] void give_up(const Error& error);
     void find_leaf();
-    bool reclaim();
+    void reclaim();
     void show_hidden_tables();
     std::vector<Answer> send(const std::vector<Request>& requests);
 
     std::shared_ptr<Netlink> netlink;
     std::string device;
     MacKey key;
-    int ifindex = 0;
+    int ifindex = no_ifindex;
     Translator translator;
     std::vector<Reversible> done;
 };
@@ -57,9 +58,20 @@ int find_device(const std::string& name)
     return static_cast<int>(index);
 }
 
+int DeviceTree::locate()
+{
+    char name[IFNAMSIZ];
+    if (const unsigned found = if_nametoindex(state_->device.c_str()); found != 0)
+        state_->ifindex = static_cast<int>(found);
+    else if (!if_indextoname(static_cast<unsigned>(state_->ifindex), name))
+        state_->ifindex = no_ifindex;
+    return state_->ifindex;
+}
+
 Tree DeviceTree::read()
 {
-    state_->ifindex = find_device(state_->device);
+    if (locate() == no_ifindex)
+        throw kernel_error("cannot find network device '" + state_->device + "'", {ENODEV, ""});
     return state_->translator.load(read_picture(*state_->netlink, state_->ifindex, state_->key));
 }
 
@@ -72,23 +84,27 @@ std::vector<Answer> DeviceTree::State::send(const std::vector<Request>& requests
     return netlink->transact(messages);
 }
 
-void DeviceTree::State::take_back()
+void DeviceTree::State::give_up(const Error& error)
 {
     std::vector<Request> back;
     for (auto at = done.rbegin(); at != done.rend(); ++at)
         back.insert(back.end(), at->undo.begin(), at->undo.end());
     done.clear();
-    if (back.empty())
-        return;
-    try {
-        const auto answers = send(back);
-        for (std::size_t i = 0; i < answers.size(); ++i)
-            if (answers[i].error)
-                log(Severity::warning,
-                    kernel_error(describe(back[i], device, key), answers[i]).what());
-    } catch (const Error& error) {
-        log(Severity::warning, "cannot take back changes on " + device + ": " + error.what());
+    std::string left;
+    if (!back.empty()) {
+        try {
+            const auto answers = send(back);
+            for (std::size_t i = 0; i < answers.size() && left.empty(); ++i)
+                if (answers[i].error)
+                    left = kernel_error(describe(back[i], device, key), answers[i]).what();
+        } catch (const Error& also) {
+            left = also.what();
+        }
     }
+    if (left.empty())
+        throw error;
+    throw Error(error.refusal(), std::string(error.what()) + " (and not all could be taken back: " + left + ")",
+                error.system_errno());
 }
 
 void DeviceTree::State::carry_out(std::vector<Reversible> requests)
@@ -103,11 +119,10 @@ void DeviceTree::State::carry_out(std::vector<Reversible> requests)
     std::vector<Answer> answers;
     try {
         answers = send(forward);
-    } catch (const Error&) {
+    } catch (const Error& error) {
         // Any of them may have been carried out.
         std::ranges::move(requests, std::back_inserter(done));
-        take_back();
-        throw;
+        give_up(error);
     }
     std::optional<std::size_t> failed;
     for (std::size_t i = 0; i < answers.size(); ++i) {
@@ -116,10 +131,8 @@ void DeviceTree::State::carry_out(std::vector<Reversible> requests)
         else if (!failed)
             failed = i;
     }
-    if (failed) {
-        take_back();
-        throw kernel_error(describe(forward[*failed], device, key), answers[*failed]);
-    }
+    if (failed)
+        give_up(kernel_error(describe(forward[*failed], device, key), answers[*failed]));
 }
 
 // Asks the kernel for the best queue it has by putting it below the catchment, in place of any that
@@ -136,19 +149,20 @@ void DeviceTree::State::find_leaf()
     translator.set_leaf(Leaf::pfifo);
 }
 
-bool DeviceTree::State::reclaim()
+void DeviceTree::State::reclaim()
 {
     const auto requests = translator.addresses().reclaim();
     if (requests.empty())
-        return true;
+        return;
     const auto answers = send(requests);
     for (std::size_t i = 0; i < answers.size(); ++i)
         if (answers[i].error == 0 || answers[i].error == ENOENT)
             translator.addresses().reclaimed(std::get<U32Table>(requests[i].object).id);
-    return translator.addresses().reclaim().empty();
 }
 
-bool DeviceTree::reclaim() { return state_->reclaim(); }
+void DeviceTree::reclaim() { state_->reclaim(); }
+
+bool DeviceTree::has_unused_tables() const { return state_->translator.addresses().has_unused(); }
 
 // A table of ours makes a preference of ours, and the tables that belong to it are dumped again.
 void DeviceTree::State::show_hidden_tables()
@@ -179,9 +193,8 @@ void DeviceTree::apply(const Change& change)
         return;
     try {
         state.find_leaf();
-    } catch (...) {
-        state.take_back();
-        throw;
+    } catch (const Error& error) {
+        state.give_up(error);
     }
     std::vector<Reversible> leaves;
     for (const Step& step : change)

@@ -66,6 +66,7 @@ public:
     // wait here, and are used again first.
     std::vector<Request> reclaim() const;
     void reclaimed(std::uint16_t table);
+    bool has_unused() const { return !spare_.empty(); }
 
     std::map<MacAddress, ClassId> steering() const;
 

@@ -21,6 +21,8 @@ constexpr int receive_buffer = 1 << 20;
 // of 8 KiB (netlink_dump, NLMSG_GOODSIZE). Small, since libnl allocates it for each answer.
 constexpr std::size_t datagram_size = 16 * 1024;
 constexpr int dump_attempts = 8;
+// 65533 classes or their filters take about 20 MiB.
+constexpr std::size_t max_dump_size = 128 * 1024 * 1024;
 constexpr std::size_t max_message = 1024;
 
 [[noreturn]] void fail(const std::string& what, int error)
@@ -37,10 +39,12 @@ int positive(int error)
 
 // The text of an extended ack (netlink_ack, net/netlink/af_netlink.c): attributes behind struct
 // nlmsgerr, or behind the whole request where that is not cut off.
-std::string extended_text(const nlmsghdr& header, const nlmsgerr& error)
+std::string extended_text(const nlmsghdr& header)
 {
-    if (!(header.nlmsg_flags & NLM_F_ACK_TLVS))
+    if (header.nlmsg_type != NLMSG_ERROR || !(header.nlmsg_flags & NLM_F_ACK_TLVS) ||
+        header.nlmsg_len < NLMSG_LENGTH(sizeof(nlmsgerr)))
         return {};
+    const auto& error = *static_cast<const nlmsgerr*>(nlmsg_data(const_cast<nlmsghdr*>(&header)));
     std::size_t skip = sizeof(nlmsgerr);
     if (!(header.nlmsg_flags & NLM_F_CAPPED)) {
         if (error.msg.nlmsg_len < sizeof(nlmsghdr) || error.msg.nlmsg_len > header.nlmsg_len)
@@ -59,6 +63,9 @@ void for_each(const std::vector<unsigned char>& datagram, const Netlink::Handler
         handler(*at);
         at = nlmsg_next(at, &left);
     }
+    // What is missing may be any object of a dump.
+    if (left > 0)
+        fail("the kernel's answer over netlink is cut short", EPROTO);
 }
 
 } // namespace
@@ -138,20 +145,29 @@ std::vector<unsigned char> Netlink::receive(std::chrono::steady_clock::time_poin
         const std::unique_ptr<unsigned char, void (*)(void*)> owner(data, free);
         if (size > 0 && sender.nl_pid == 0)
             return {data, data + size};
-        if (size > 0)
-            continue;
         if (size < 0 && size != -NLE_AGAIN)
             fail("cannot receive from the kernel over netlink", errno);
-        const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
-            deadline - std::chrono::steady_clock::now());
         pollfd wait{nl_socket_get_fd(socket_.get()), POLLIN, 0};
-        const int ready = left.count() > 0 ? poll(&wait, 1, static_cast<int>(left.count())) : 0;
+        const int ready = poll(&wait, 1, static_cast<int>(time_left(deadline).count()));
         if (ready == 0)
-            fail("the kernel did not answer within " + std::to_string(timeout_.count()) + " ms",
-                 ETIMEDOUT);
+            give_up();
         if (ready < 0 && errno != EINTR)
             fail("cannot wait for the kernel's answer", errno);
     }
+}
+
+std::chrono::milliseconds Netlink::time_left(std::chrono::steady_clock::time_point deadline) const
+{
+    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
+        deadline - std::chrono::steady_clock::now());
+    if (left.count() <= 0)
+        give_up();
+    return left;
+}
+
+void Netlink::give_up() const
+{
+    fail("the kernel did not answer within " + std::to_string(timeout_.count()) + " ms", ETIMEDOUT);
 }
 
 std::vector<Answer> Netlink::transact(std::span<const Message> messages)
@@ -172,12 +188,16 @@ std::vector<Answer> Netlink::transact(std::span<const Message> messages)
                 return;
             const auto& error = *static_cast<const nlmsgerr*>(
                 nlmsg_data(const_cast<nlmsghdr*>(&header)));
-            answers[start + index] = {positive(error.error), extended_text(header, error)};
+            answers[start + index] = {positive(error.error), extended_text(header)};
             answered[index] = true;
             --missing;
         };
-        while (missing > 0)
+        while (missing > 0) {
+            const std::size_t before = missing;
             for_each(receive(deadline), take);
+            if (missing == before)
+                time_left(deadline);
+        }
     }
     return answers;
 }
@@ -200,10 +220,15 @@ bool Netlink::dump_once(Message& request, std::vector<std::vector<unsigned char>
             return;
         const int error = *static_cast<const int*>(nlmsg_data(const_cast<nlmsghdr*>(&header)));
         if (error < 0)
-            fail("the kernel refused to list its traffic control", positive(error));
+            throw kernel_error("the kernel refused to list its traffic control",
+                               {positive(error), extended_text(header)});
     };
+    std::size_t size = 0;
     while (!done) {
         datagrams.push_back(receive(deadline));
+        size += datagrams.back().size();
+        if (size > max_dump_size)
+            fail("the kernel's list of its traffic control has no end", EMSGSIZE);
         for_each(datagrams.back(), take);
     }
     return consistent;

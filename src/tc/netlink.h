@@ -5,7 +5,8 @@
 //
 // Thread safety: one call at a time; a lock inside sees to it.
 // Invariants: 1. each message sent is answered or reported as unanswered; 2. no call waits for an
-// answer longer than the time given to the constructor; 3. answers to earlier messages are dropped.
+// answer longer than the time given to the constructor, whatever else comes meanwhile; 3. answers to
+// earlier messages are dropped.
 #pragma once
 
 #include "virfloor/error.h"
@@ -58,8 +59,12 @@ class Netlink {
 public:
     using Handler = std::function<void(const nlmsghdr&)>;
 
-    // Throws Error(system) if there is no socket to be had.
-    explicit Netlink(std::chrono::milliseconds timeout = std::chrono::seconds(10));
+    // Throws Error(system) if there is no socket to be had. The kernel answers before a send returns:
+    // what is not there after a moment never comes, and callers hold a network's lock.
+    explicit Netlink(std::chrono::milliseconds timeout = std::chrono::seconds(1));
+
+    // The socket's address, by which the kernel names it as the cause of a change.
+    std::uint32_t port() const { return nl_socket_get_local_port(socket_.get()); }
 
     // Sends the messages, many at a time, and gives the answer to each, in order; they are no
     // transaction: those behind a failed one are carried out. Throws Error(system) when answers are
@@ -75,6 +80,9 @@ private:
     void send(std::span<const Message> messages);
     // One datagram; throws when none comes in time.
     std::vector<unsigned char> receive(std::chrono::steady_clock::time_point deadline);
+    // Throws when there is none.
+    std::chrono::milliseconds time_left(std::chrono::steady_clock::time_point deadline) const;
+    [[noreturn]] void give_up() const;
     bool dump_once(Message& request, std::vector<std::vector<unsigned char>>& datagrams);
 
     std::mutex mutex_;

@@ -30,9 +30,10 @@ std::optional<ClassId> class_of_ours(std::uint32_t handle)
     return ClassId{static_cast<std::uint16_t>(TC_H_MIN(handle))};
 }
 
+// Of a queue that somebody put there. A pfifo among them has a length of its own, and is none of ours.
 std::optional<Leaf> leaf_kind(const std::string& kind)
 {
-    for (const Leaf leaf : {Leaf::fq_codel, Leaf::sfq, Leaf::pfifo})
+    for (const Leaf leaf : {Leaf::fq_codel, Leaf::sfq})
         if (kind == name(leaf))
             return leaf;
     return {};

@@ -136,7 +136,7 @@ bool Translator::others_use_libvirt_preference() const
 
 bool Translator::hides_tables() const
 {
-    return libvirt_protocol_ && !has_our_preference_ && others_use_u32();
+    return !has_our_preference_ && others_use_u32();
 }
 
 // u32's tables have one space of numbers for the whole qdisc, and the first preference to be made
@@ -144,12 +144,19 @@ bool Translator::hides_tables() const
 // for good.
 bool Translator::must_give_way() const
 {
-    return !others_use_u32() && (!libvirt_protocol_ || our_root_table_ == first_root_table);
+    if (others_use_u32())
+        return false;
+    // Nothing is left at libvirt's preference but its root table: the next who empties it takes it along.
+    const bool unguarded = libvirt_protocol_ == libvirts.protocol && !has_reservation_ &&
+                           !others_use_libvirt_preference();
+    return !libvirt_protocol_ || unguarded || our_root_table_ == first_root_table;
 }
 
 // Where ours must give way, ours goes, the reservation is made, and ours comes after it. Where others
 // use libvirt's preference it has table 800: already; the reservation joins them, so that the
-// preference outlives their filters.
+// preference outlives their filters. Where others use u32 and that preference is not there, table 800:
+// cannot be had before they are gone, and a reservation would be of no use. (Its table may still be
+// there, out of sight, from a preference that was deleted: it could not be made, either.)
 // A preference that is deleted leaves its tables behind as long as any u32 filter is there; so ours
 // is emptied node by node where others have some.
 std::vector<Reversible> Translator::add_filters()
@@ -162,18 +169,18 @@ std::vector<Reversible> Translator::add_filters()
     } else {
         if (has_our_preference_)
             requests.push_back({{Verb::remove, ours}, {}});
-        if (has_reservation_ && !others_use_libvirt_preference()) {
+        if (libvirt_protocol_ == libvirts.protocol && !others_use_libvirt_preference()) {
             requests.push_back({{Verb::remove, libvirts}, {}});
             libvirt_protocol_.reset();
             has_reservation_ = false;
         }
     }
     our_nodes_.clear();
-    if (!libvirt_protocol_) {
+    if (!libvirt_protocol_ && !keep) {
         requests.push_back({{Verb::add, reservation}, {{Verb::remove, libvirts}}});
         libvirt_protocol_ = libvirts.protocol;
         has_reservation_ = true;
-    } else if (*libvirt_protocol_ == libvirts.protocol && !has_reservation_) {
+    } else if (libvirt_protocol_ == libvirts.protocol && !has_reservation_) {
         requests.push_back({{Verb::add, reservation}, {{Verb::remove, reservation}}});
         has_reservation_ = true;
     }

@@ -27,6 +27,7 @@ public:
     void set_leaf(Leaf leaf) { leaf_ = leaf; }
 
     MacTable& addresses() { return addresses_; }
+    const MacTable& addresses() const { return addresses_; }
 
     // Whether tables of ours may be there that no dump shows, since somebody deleted their preference
     // while others had u32 filters.

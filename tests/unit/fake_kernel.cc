@@ -175,7 +175,7 @@ void FakeKernel::receive(const nlmsghdr& message)
     ++changes;
     Refused result{0, ""};
     try {
-        if (header_of(message).tcm_ifindex != ifindex || device.empty())
+        if (header_of(message).tcm_ifindex != device_index || device.empty())
             throw Refused{ENODEV, ""};
         if (!planned || planned->done)
             change(message);
@@ -448,7 +448,7 @@ void FakeKernel::dump(const nlmsghdr& message)
     const auto object = [&](std::uint16_t type, std::uint32_t parent, std::uint32_t handle, std::uint32_t info,
                             const std::string& kind) {
         tcmsg header{};
-        header.tcm_ifindex = ifindex;
+        header.tcm_ifindex = device_index;
         header.tcm_parent = parent;
         header.tcm_handle = handle;
         header.tcm_info = info;
@@ -600,7 +600,8 @@ int __wrap_nl_recv(nl_sock*, sockaddr_nl* sender, unsigned char** data, ucred**)
     if (kernel.queue.empty())
         return -NLE_AGAIN;
     const auto datagram = kernel.queue.front();
-    kernel.queue.pop_front();
+    if (kernel.queue.size() > 1 || !kernel.endless)
+        kernel.queue.pop_front();
     *sender = {};
     // A datagram of one byte stands for one that another process sent.
     if (datagram.size() == 1)
@@ -612,10 +613,20 @@ int __wrap_nl_recv(nl_sock*, sockaddr_nl* sender, unsigned char** data, ucred**)
 
 unsigned __wrap_if_nametoindex(const char* name)
 {
-    if (FakeKernel::current->device == name)
-        return FakeKernel::ifindex;
+    const FakeKernel& kernel = *FakeKernel::current;
+    if (kernel.device == name)
+        return static_cast<unsigned>(kernel.device_index);
     errno = ENODEV;
     return 0;
+}
+
+char* __wrap_if_indextoname(unsigned index, char* name)
+{
+    const FakeKernel& kernel = *FakeKernel::current;
+    if (!kernel.device.empty() && index == static_cast<unsigned>(kernel.device_index))
+        return std::strcpy(name, kernel.device.c_str());
+    errno = ENXIO;
+    return nullptr;
 }
 
 } // extern "C"

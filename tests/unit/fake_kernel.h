@@ -73,10 +73,12 @@ public:
     // Sees each message first; true if it has answered by itself.
     std::function<bool(const nlmsghdr&)> answer;
     std::set<std::string> missing_kinds;  // qdiscs and classifiers the kernel lacks
-    std::string device = "virbr7";        // the only one there is
+    std::string device = "virbr7";        // the only one there is; empty for none
+    int device_index = ifindex;
     int connect_error = 0, send_error = 0, receive_error = 0; // errno
     int interrupted_dumps = 0;            // so many dumps to come have NLM_F_DUMP_INTR
     std::deque<Datagram> queue;           // what there is to receive
+    bool endless = false;                 // the last of them comes again and again
 
     void fail_at(std::size_t number, int error, std::string text = "");
     void heal();

@@ -7,6 +7,7 @@
 #include "request.h"
 #include "support.h"
 #include "virfloor/device_tree.h"
+#include "virfloor/monitor.h"
 
 #include <arpa/inet.h>
 #include <linux/if_ether.h>
@@ -253,6 +254,76 @@ TEST_F(KernelTest, ABridgeThatGoesIsAnError)
     make_bridge();
     network->plug(uuid(9), mac(9), {5}, {});
     expect_read_back(*network);
+}
+
+// --- notices
+
+class MonitorTest : public KernelTest {
+protected:
+    using About = Notice::About;
+
+    std::vector<Notice> taken(Monitor& monitor)
+    {
+        std::vector<Notice> notices;
+        monitor.take([&notices](const Notice& notice) { notices.push_back(notice); });
+        return notices;
+    }
+    // As another program would: over a socket of its own.
+    int ask_as_other(const Request& request)
+    {
+        Netlink other;
+        const Message message = encode(request, index(), MacKey::destination);
+        return other.transact({&message, 1}).front().error;
+    }
+    static int index() { return static_cast<int>(if_nametoindex(bridge)); }
+};
+
+TEST_F(MonitorTest, TellsOfWhatOthersChange)
+{
+    Monitor monitor(*netlink_);
+    EXPECT_THAT(taken(monitor), testing::IsEmpty());
+    ASSERT_EQ(ask_as_other({Verb::add, RootQdisc{}}), 0);
+    const Notice qdisc{About::traffic_control, index(), ""};
+    EXPECT_THAT(taken(monitor), testing::Contains(qdisc));
+    ASSERT_EQ(ask_as_other({Verb::add, U32Table{1, 256, {10, any_protocol}}}), 0);
+    EXPECT_THAT(taken(monitor), testing::Contains(qdisc));
+    ASSERT_EQ(ask_as_other({Verb::remove, RootQdisc{}}), 0);
+    EXPECT_THAT(taken(monitor), testing::Contains(qdisc));
+    EXPECT_THAT(taken(monitor), testing::IsEmpty());
+}
+
+TEST_F(MonitorTest, DoesNotTellOfOurOwnChanges)
+{
+    Monitor monitor(*netlink_);
+    const auto network = floored(50);
+    network->reconcile();
+    network->unplug(uuid(7));
+    for (const Notice& notice : taken(monitor))
+        EXPECT_NE(notice.about, About::traffic_control);
+}
+
+TEST_F(MonitorTest, TellsOfDevicesByName)
+{
+    Netlink other;
+    Monitor monitor(other);
+    const int before = index();
+    link(RTM_DELLINK, 0);
+    EXPECT_THAT(taken(monitor), testing::Contains(Notice{About::device_gone, before, bridge}));
+    make_bridge();
+    EXPECT_THAT(taken(monitor), testing::Contains(Notice{About::device, index(), bridge}));
+}
+
+TEST_F(MonitorTest, SaysThatNoticesWereLost)
+{
+    Monitor monitor(*netlink_);
+    const int small = 1;
+    ASSERT_EQ(setsockopt(monitor.descriptor(), SOL_SOCKET, SO_RCVBUF, &small, sizeof small), 0);
+    for (int i = 0; i < 20; ++i) {
+        ASSERT_EQ(ask_as_other({Verb::add, RootQdisc{}}), 0);
+        ASSERT_EQ(ask_as_other({Verb::remove, RootQdisc{}}), 0);
+    }
+    EXPECT_THAT(taken(monitor), testing::Contains(Notice{About::anything, 0, ""}));
+    EXPECT_THAT(taken(monitor), testing::IsEmpty());
 }
 
 } // namespace

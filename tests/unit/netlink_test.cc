@@ -176,6 +176,23 @@ TEST_F(NetlinkTest, NoAnswerIsATimeout)
     EXPECT_LT(took, 2s);
 }
 
+// What comes all the time, and is no answer, makes the wait no longer.
+TEST_F(NetlinkTest, EndlessChatterIsATimeout)
+{
+    const Datagram of_a_process(1);
+    const Datagram of_another_request = acknowledge(*messages(1).front().header(), 0);
+    for (const Datagram& chatter : {of_a_process, of_another_request}) {
+        kernel_.queue = {chatter};
+        kernel_.endless = true;
+        answer_with([](const nlmsghdr&) { return std::vector<Datagram>{}; });
+        const auto start = std::chrono::steady_clock::now();
+        EXPECT_EQ(error_of([&] { only_answer(); }).system_errno(), ETIMEDOUT);
+        EXPECT_LT(std::chrono::steady_clock::now() - start, 2s);
+    }
+    kernel_.queue = {of_a_process};
+    EXPECT_EQ(error_of([&] { dumped(); }).system_errno(), ETIMEDOUT);
+}
+
 TEST_F(NetlinkTest, OneAnswerOfTwoIsATimeout)
 {
     int number = 0;
@@ -185,31 +202,46 @@ TEST_F(NetlinkTest, OneAnswerOfTwoIsATimeout)
     EXPECT_EQ(error_of([&] { netlink_.transact(messages(2)); }).system_errno(), ETIMEDOUT);
 }
 
+Datagram changed(Datagram bytes, std::function<void(nlmsghdr&)> change)
+{
+    nlmsghdr header;
+    std::memcpy(&header, bytes.data(), sizeof header);
+    change(header);
+    std::memcpy(bytes.data(), &header, sizeof header);
+    return bytes;
+}
+
 TEST_F(NetlinkTest, WhatIsNoAnswerIsPassedOver)
 {
     const auto timeout = [&](std::function<Datagram(const nlmsghdr&)> make) {
         answer_with([=](const nlmsghdr& at) { return std::vector<Datagram>{make(at)}; });
         EXPECT_EQ(error_of([&] { only_answer(); }).system_errno(), ETIMEDOUT);
     };
-    const auto changed = [](Datagram bytes, std::function<void(nlmsghdr&)> change) {
-        nlmsghdr header;
-        std::memcpy(&header, bytes.data(), sizeof header);
-        change(header);
-        std::memcpy(bytes.data(), &header, sizeof header);
-        return bytes;
-    };
-    // Of another number, type or length.
-    timeout([=](const nlmsghdr& at) { return changed(acknowledge(at, 0), [](nlmsghdr& h) { h.nlmsg_seq += 1; }); });
-    timeout([=](const nlmsghdr& at) { return changed(acknowledge(at, 0), [](nlmsghdr& h) { h.nlmsg_seq -= 1; }); });
-    timeout([=](const nlmsghdr& at) { return changed(acknowledge(at, 0), [](nlmsghdr& h) { h.nlmsg_type = RTM_NEWQDISC; }); });
-    timeout([=](const nlmsghdr& at) { return changed(acknowledge(at, 0), [](nlmsghdr& h) { h.nlmsg_len = 20; }); });
-    timeout([=](const nlmsghdr& at) { return changed(acknowledge(at, 0), [](nlmsghdr& h) { h.nlmsg_len = 0; }); });
-    timeout([=](const nlmsghdr& at) { return changed(acknowledge(at, 0), [](nlmsghdr& h) { h.nlmsg_len = 5000; }); });
-    timeout([=](const nlmsghdr& at) { return changed(acknowledge(at, 0), [](nlmsghdr& h) { h.nlmsg_len = 0xffffffff; }); });
-    timeout([](const nlmsghdr& at) { auto all = acknowledge(at, 0); all.resize(20); return all; });
-    timeout([](const nlmsghdr& at) { auto all = acknowledge(at, 0); all.resize(5); return all; });
+    // Of another number or type.
+    timeout([](const nlmsghdr& at) { return changed(acknowledge(at, 0), [](nlmsghdr& h) { h.nlmsg_seq += 1; }); });
+    timeout([](const nlmsghdr& at) { return changed(acknowledge(at, 0), [](nlmsghdr& h) { h.nlmsg_seq -= 1; }); });
+    timeout([](const nlmsghdr& at) { return changed(acknowledge(at, 0), [](nlmsghdr& h) { h.nlmsg_type = RTM_NEWQDISC; }); });
     // Of another process.
     timeout([](const nlmsghdr&) { return Datagram(1); });
+}
+
+// What is cut off may be any object of a dump, so it must not look like a smaller one.
+TEST_F(NetlinkTest, AnAnswerThatIsCutShortIsToldAtOnce)
+{
+    const auto refused = [&](std::function<Datagram(const nlmsghdr&)> make) {
+        answer_with([=](const nlmsghdr& at) { return std::vector<Datagram>{make(at)}; });
+        EXPECT_EQ(error_of([&] { only_answer(); }).system_errno(), EPROTO);
+    };
+    for (const std::uint32_t length : {0u, 20u, 5000u, 0xffffffffu})
+        refused([=](const nlmsghdr& at) { return changed(acknowledge(at, 0), [=](nlmsghdr& h) { h.nlmsg_len = length; }); });
+    refused([](const nlmsghdr& at) { auto all = acknowledge(at, 0); all.resize(20); return all; });
+    refused([](const nlmsghdr& at) { auto all = acknowledge(at, 0); all.resize(5); return all; });
+    answer_with([](const nlmsghdr& at) {
+        Datagram cut = object(at.nlmsg_seq);
+        cut.resize(cut.size() - 6);
+        return std::vector<Datagram>{object(at.nlmsg_seq), cut, done(at.nlmsg_seq)};
+    });
+    EXPECT_EQ(error_of([&] { dumped(); }).system_errno(), EPROTO);
 }
 
 TEST_F(NetlinkTest, AnAnswerCountsOnce)
@@ -300,6 +332,18 @@ TEST_F(NetlinkTest, GivesUpADumpThatIsAlwaysInterrupted)
     EXPECT_LT(attempts, 100);
 }
 
+TEST_F(NetlinkTest, GivesUpADumpWithoutEnd)
+{
+    Datagram large(1 << 20);
+    kernel_.queue = {changed(large, [&](nlmsghdr& h) { h.nlmsg_len = static_cast<std::uint32_t>(large.size()); })};
+    kernel_.endless = true;
+    kernel_.answer = [](const nlmsghdr&) { return true; };
+    Netlink patient(1min);
+    tcmsg header{};
+    Message request(RTM_GETQDISC, NLM_F_DUMP, header);
+    EXPECT_EQ(error_of([&] { patient.dump(request, [](const nlmsghdr&) {}); }).system_errno(), EMSGSIZE);
+}
+
 TEST_F(NetlinkTest, TellsARefusedDump)
 {
     answer_with([](const nlmsghdr& at) { return std::vector<Datagram>{acknowledge(at, EPERM)}; });
@@ -308,6 +352,11 @@ TEST_F(NetlinkTest, TellsARefusedDump)
     EXPECT_EQ(error_of([&] { dumped(); }).system_errno(), ENOMEM);
     answer_with([](const nlmsghdr& at) { return std::vector<Datagram>{object(at.nlmsg_seq)}; });
     EXPECT_EQ(error_of([&] { dumped(); }).system_errno(), ETIMEDOUT);
+    answer_with([](const nlmsghdr& at) {
+        return std::vector<Datagram>{Builder(NLMSG_ERROR, NLM_F_ACK_TLVS | NLM_F_CAPPED, at.nlmsg_seq).put(-EPERM).put(at)
+                                         .attribute(NLMSGERR_ATTR_MSG, "no", 3).get()};
+    });
+    EXPECT_THAT(error_of([&] { dumped(); }).what(), HasSubstr("no (Operation not permitted)"));
 }
 
 TEST_F(NetlinkTest, ADoneWithoutABodyIsTheEnd)

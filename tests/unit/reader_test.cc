@@ -138,12 +138,13 @@ TEST_F(CannedDump, ReadsQdiscsAndClasses)
     add(RTM_NEWQDISC, 0x10003, 0x30000, 0, nothing("fq_codel"));
     add(RTM_NEWQDISC, 0x10004, 0x40000, 0, nothing("sfq"));
     add(RTM_NEWQDISC, 0x10005, 0x50000, 0, nothing("netem"));
+    add(RTM_NEWQDISC, 0x10006, 0x60000, 0, nothing("pfifo"));
     add_class(0x10001, TC_H_ROOT);
-    for (std::uint32_t i = 2; i < 6; ++i)
+    for (std::uint32_t i = 2; i < 7; ++i)
         add_class(0x10000 | i);
     const auto picture = read();
     EXPECT_EQ(picture.qdiscs.at(TC_H_ROOT).default_class, 2u);
-    ASSERT_EQ(picture.classes.size(), 5u);
+    ASSERT_EQ(picture.classes.size(), 6u);
     const auto& root = picture.classes.at(root_class);
     EXPECT_TRUE(root.inner);
     EXPECT_FALSE(root.parent);
@@ -152,6 +153,7 @@ TEST_F(CannedDump, ReadsQdiscsAndClasses)
     EXPECT_EQ(picture.classes.at({3}).leaf, Leaf::fq_codel);
     EXPECT_EQ(picture.classes.at({4}).leaf, Leaf::sfq);
     EXPECT_EQ(picture.classes.at({5}).leaf, std::nullopt);
+    EXPECT_EQ(picture.classes.at({6}).leaf, std::nullopt);
     EXPECT_EQ(picture.classes.at({5}).parent, root_class);
     EXPECT_FALSE(picture.classes.at({5}).inner);
 }
