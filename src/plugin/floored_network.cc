@@ -4,12 +4,16 @@
 #include "virfloor/error.h"
 #include "virfloor/log.h"
 
+#include <algorithm>
 #include <cerrno>
+#include <cstring>
 #include <utility>
 
 namespace virfloor {
 
 namespace {
+
+constexpr Pacer::Duration longest_reclaim_wait = std::chrono::seconds(1);
 
 // What the kernel answers when the tree is not what it was taken for, because somebody else
 // changed it.
@@ -33,10 +37,12 @@ bool speaks_of_drift(const Error& error)
 
 FlooredNetwork::FlooredNetwork(Network network, tc::DeviceTree tree,
                                const StatusDirectory& directory)
-    : network_(std::move(network)), tree_(std::move(tree)), 
-      file_(directory.save(network_, tc::find_device(network_.bridge())))
+    : network_(std::move(network)), tree_(std::move(tree)), ifindex_(tree_.locate()),
+      device_name_(network_.bridge()), file_(directory.file(network_.name()))
 {
 }
+
+void FlooredNetwork::write_down() { file_.describe(network_, ifindex_, condition_); }
 
 std::size_t FlooredNetwork::reconcile()
 {
@@ -44,6 +50,13 @@ std::size_t FlooredNetwork::reconcile()
     // is there.
     constexpr int most_passes = 4;
     in_step_ = false;
+    const int ifindex = tree_.locate();
+    if (ifindex == no_ifindex)
+        throw Error(Refusal::operation_invalid,
+                    "network '" + network_.name() + "' has lost its bridge " + network_.bridge() +
+                        " (" + std::strerror(ENODEV) + "); end the network and start it again",
+                    ENODEV);
+    ifindex_ = ifindex;
     std::size_t steps = 0;
     for (int pass = 0; pass < most_passes; ++pass) {
         const Tree have = tree_.read();
@@ -52,14 +65,11 @@ std::size_t FlooredNetwork::reconcile()
         const Change change = difference(have, want);
         if (change.empty()) {
             in_step_ = true;
-            return steps;
+            break;
         }
         tree_.apply(change);
         steps += change.size();
     }
-    log(Severity::warning, "network '" + network_.name() + "': the tree on bridge " +
-                               network_.bridge() + " does not stay as it was made");
-    in_step_ = true;
     return steps;
 }
 
@@ -67,6 +77,21 @@ void FlooredNetwork::carry_out(const Uuid& uuid, MacAddress mac, const Tree& bef
 {
     file_.update(network_, uuid);
     change_kernel(before, mac);
+}
+
+void FlooredNetwork::take_back(const Uuid& uuid) noexcept
+{
+    try {
+        file_.update(network_, uuid);
+    } catch (const std::exception& error) {
+        log(Severity::warning, "network '" + network_.name() + "': " + error.what());
+    }
+}
+
+void FlooredNetwork::withdraw(const Tree& before, MacAddress mac)
+{
+    if (in_step_ || tree_.locate() != no_ifindex)
+        change_kernel(before, mac);
 }
 
 void FlooredNetwork::change_kernel(const Tree& before, MacAddress mac)
@@ -97,7 +122,7 @@ const Port& FlooredNetwork::add(const Uuid& uuid, MacAddress mac, KilobytesPerSe
         carry_out(uuid, mac, before);
     } catch (...) {
         network_.unplug(uuid);
-        file_.update(network_, uuid);
+        take_back(uuid);
         throw;
     }
     return port;
@@ -124,7 +149,7 @@ const Port& FlooredNetwork::update(const Uuid& uuid, KilobytesPerSecond floor)
         carry_out(uuid, old.mac, before);
     } catch (...) {
         network_.set_floor(uuid, old.floor);
-        file_.update(network_, uuid);
+        take_back(uuid);
         throw;
     }
     return port;
@@ -136,10 +161,11 @@ void FlooredNetwork::unplug(const Uuid& uuid)
     const Tree before = network_.branch(old.mac);
     network_.unplug(uuid);
     try {
-        carry_out(uuid, old.mac, before);
+        file_.update(network_, uuid);
+        withdraw(before, old.mac);
     } catch (...) {
         network_.restore(uuid, old.mac, old.floor, old.id);
-        file_.update(network_, uuid);
+        take_back(uuid);
         throw;
     }
 }
@@ -159,7 +185,131 @@ void FlooredNetwork::forget(const Uuid& uuid)
     const Tree before = network_.branch(old.mac);
     network_.unplug(uuid);
     attempt([&] { file_.update(network_, uuid); });
-    attempt([&] { change_kernel(before, old.mac); });
+    attempt([&] { withdraw(before, old.mac); });
+}
+
+void FlooredNetwork::notice(const tc::Notice& notice, Time now)
+{
+    using About = tc::Notice::About;
+    const bool ours = notice.ifindex == ifindex_;
+    switch (notice.about) {
+    case About::traffic_control:
+    case About::device_gone:
+        if (!ours)
+            return;
+        break;
+    case About::device:
+        if (ours ? notice.name == device_name_ : notice.name != network_.bridge())
+            return;
+        device_name_ = notice.name;
+        if (notice.name != network_.bridge())
+            log(Severity::warning, "network '" + network_.name() + "': its bridge " +
+                                       network_.bridge() + " is called " + notice.name +
+                                       " now; floors are kept, but libvirt cannot plug new guests");
+        break;
+    case About::anything:
+        break;
+    }
+    in_step_ = false;
+    noticed_ = true;
+    pacer_.suspect(now);
+}
+
+void FlooredNetwork::report(Condition condition, const std::string& trouble)
+{
+    const Condition before = std::exchange(condition_, condition);
+    const bool news = std::exchange(trouble_, trouble) != trouble || before != condition;
+    const std::string head = "network '" + network_.name() + "': ";
+    if (!news)
+        ;
+    else if (condition == Condition::kept)
+        log(Severity::info, head + "the tree on bridge " + network_.bridge() + " stays as it should");
+    else
+        log(condition == Condition::broken ? Severity::error : Severity::warning, head + trouble);
+    try {
+        write_down();
+    } catch (const std::exception& error) {
+        if (news && condition != Condition::broken)
+            log(Severity::warning, head + error.what());
+    }
+}
+
+void FlooredNetwork::look_after(Time now)
+{
+    const std::string place = "the tree on bridge " + network_.bridge();
+    const bool noticed = std::exchange(noticed_, false);
+    const auto began = Clock::now();
+    const auto looked = [&](bool trouble) {
+        const Time end = now + (Clock::now() - began);
+        pacer_.looked(now, end, trouble);
+        if (needs_repair())
+            pacer_.suspect(end);
+    };
+    if (tree_.locate() == no_ifindex) {
+        in_step_ = false;
+        report(Condition::absent, "its bridge " + network_.bridge() +
+                                      " is gone; its floors wait until there is one of that name");
+        looked(false);
+        return;
+    }
+    try {
+        const std::size_t steps = reconcile();
+        write_down();
+        // To finish what failed before is no repair in a row of them.
+        looked(steps > 0 && noticed);
+        if (pacer_.contested(now))
+            report(Condition::contested, "others change " + place + " again and again; it is put right "
+                                         "ever more rarely until they stop");
+        else if (steps > 0 && condition_ == Condition::kept && (!noticed || pacer_.repairs() == 1))
+            log(Severity::warning, "network '" + network_.name() + "': " + place +
+                                       " was not as it should be; " + std::to_string(steps) +
+                                       " changes put it right");
+        else if (condition_ != Condition::kept)
+            report(Condition::kept, "");
+    } catch (const std::exception& error) {
+        looked(true);
+        report(Condition::broken, "floors cannot be kept as they should; it is tried again: " +
+                                      std::string(error.what()));
+    }
+}
+
+void FlooredNetwork::tend(Time now)
+{
+    if (needs_repair())
+        pacer_.suspect(now);
+    if (pacer_.is_due(now))
+        look_after(now);
+    else if (condition_ == Condition::contested && !pacer_.contested(now))
+        report(Condition::kept, "");
+    if (!in_step_ || !tree_.has_unused_tables() || now < reclaim_at_)
+        return;
+    try {
+        tree_.reclaim();
+        // Somebody else may keep one in use for ever.
+        reclaim_wait_ = tree_.has_unused_tables() ? std::min(2 * reclaim_wait_, longest_reclaim_wait)
+                                                  : Pacer::settling;
+        reclaim_at_ = now + reclaim_wait_;
+    } catch (const std::exception& error) {
+        in_step_ = false;
+        pacer_.suspect(now);
+        report(Condition::broken, std::string("cannot delete unused filter tables: ") + error.what());
+    }
+}
+
+std::optional<FlooredNetwork::Time> FlooredNetwork::next_tending(Time now) const
+{
+    auto next = pacer_.next(now);
+    if (!next && needs_repair())
+        next = now + Pacer::settling;
+    if (in_step_ && tree_.has_unused_tables())
+        next = next ? std::min(*next, reclaim_at_) : reclaim_at_;
+    return next;
+}
+
+FlooredNetworks::Locked::~Locked()
+{
+    if (lock_ && place_->network && place_->network->next_tending(FlooredNetwork::Clock::now()))
+        owner_->on_work_();
 }
 
 FlooredNetworks::Locked FlooredNetworks::lock(const std::string& name)
@@ -169,18 +319,41 @@ FlooredNetworks::Locked FlooredNetworks::lock(const std::string& name)
         const std::lock_guard guard(mutex_);
         place = &places_[name];
     }
-    return Locked(*place);
+    return Locked(*this, *place);
 }
 
-bool FlooredNetworks::reclaim_tables()
+std::optional<FlooredNetwork::Time> FlooredNetworks::tend(std::span<const tc::Notice> notices,
+                                                          FlooredNetwork::Time now)
 {
-    const std::lock_guard guard(mutex_);
-    bool all = true;
-    for (auto& [name, place] : places_) {
-        const std::unique_lock lock(place.mutex, std::try_to_lock);
-        all &= lock && (!place.network || place.network->reclaim_tables());
+    std::vector<Place*> all;
+    {
+        const std::lock_guard guard(mutex_);
+        for (auto& [name, place] : places_)
+            all.push_back(&place);
     }
-    return all;
+    std::optional<FlooredNetwork::Time> soonest;
+    const auto come_again = [&soonest](FlooredNetwork::Time at) {
+        soonest = soonest ? std::min(*soonest, at) : at;
+    };
+    for (Place* place : all) {
+        const std::unique_lock lock(place->mutex, std::try_to_lock);
+        if (!lock) {
+            place->missed |= !notices.empty();
+            come_again(now + Pacer::settling);
+            continue;
+        }
+        const bool missed = std::exchange(place->missed, false);
+        if (!place->network)
+            continue;
+        if (missed)
+            place->network->notice({}, now);
+        for (const tc::Notice& notice : notices)
+            place->network->notice(notice, now);
+        place->network->tend(now);
+        if (const auto next = place->network->next_tending(now))
+            come_again(*next);
+    }
+    return soonest;
 }
 
 std::vector<std::string> FlooredNetworks::names()

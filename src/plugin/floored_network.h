@@ -6,17 +6,21 @@
 // Thread safety: the owner (FlooredNetworks::Locked) holds the lock.
 // Invariants: 1. a call that throws leaves promises, file and tree as they were; 2. what is to be
 // is written down before the kernel is changed; 3. once the kernel may differ from what is
-// promised, the next call reads it and puts it right.
+// promised, the next call reads it and puts it right, and so does tend().
 #pragma once
 
 #include "virfloor/device_tree.h"
+#include "virfloor/monitor.h"
 #include "virfloor/network.h"
+#include "virfloor/pacer.h"
 #include "virfloor/status.h"
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -24,11 +28,16 @@ namespace virfloor {
 
 class FlooredNetwork {
 public:
-    // Writes the status file; nothing is done to the kernel before reconcile().
+    using Clock = Pacer::Clock;
+    using Time = Pacer::Time;
+
+    // Nothing is done yet: write_down() and reconcile() follow.
     FlooredNetwork(Network network, tc::DeviceTree tree, const StatusDirectory& directory);
 
     const Network& promises() const { return network_; }
 
+    // Brings the status file up to date, where it is not.
+    void write_down();
     // Reads the kernel's tree and changes what differs, until nothing does. Returns the number of
     // steps that took.
     std::size_t reconcile();
@@ -43,8 +52,14 @@ public:
     // unplug for a port that is gone already: what fails is logged, and mended by the next call.
     void forget(const Uuid& uuid);
 
-    // Deletes filter tables that are no longer used; false if some are left for later.
-    bool reclaim_tables() { return !in_step_ || tree_.reclaim(); }
+    // Somebody else changed a device: if that may be ours, it is looked after.
+    void notice(const tc::Notice& notice, Time now);
+    // Does what is to be done without being asked: puts right what others changed or what failed
+    // before, and deletes filter tables that are not used any more. Does not throw; what fails is
+    // logged once.
+    void tend(Time now);
+    // When tend() is to be called, if there is a reason to.
+    std::optional<Time> next_tending(Time now) const;
 
 private:
     const Port& add(const Uuid& uuid, MacAddress mac, KilobytesPerSecond floor,
@@ -53,11 +68,30 @@ private:
     // address until now.
     void carry_out(const Uuid& uuid, MacAddress mac, const Tree& before);
     void change_kernel(const Tree& before, MacAddress mac);
+    // change_kernel for what goes, which needs no device.
+    void withdraw(const Tree& before, MacAddress mac);
+    // Undoes what was written down of a port; does not throw.
+    void take_back(const Uuid& uuid) noexcept;
+    bool needs_repair() const
+    {
+        return (!in_step_ && condition_ != Condition::absent) || !file_.is_written();
+    }
+    void look_after(Time now);
+    // Logs what is new and writes it down.
+    void report(Condition condition, const std::string& trouble);
 
     Network network_;
     tc::DeviceTree tree_;
+    int ifindex_ = no_ifindex;  // of the bridge as it was last seen
+    std::string device_name_;   // likewise: others may rename it
     StatusFile file_;
     bool in_step_ = false;
+    bool noticed_ = false;      // it was somebody else, since the last look
+    Pacer pacer_;
+    Time reclaim_at_;           // the next try to delete unused filter tables
+    Pacer::Duration reclaim_wait_ = Pacer::settling;
+    Condition condition_ = Condition::kept;
+    std::string trouble_;       // the last that was reported
 };
 
 // The running networks by name.
@@ -68,27 +102,36 @@ class FlooredNetworks {
     struct Place {
         std::mutex mutex;
         std::unique_ptr<FlooredNetwork> network;
+        bool missed = false; // notices, while somebody had the lock; tend() alone knows
     };
 
 public:
     class Locked {
     public:
+        Locked(Locked&&) = default;
+        ~Locked();
+
         explicit operator bool() const { return place_->network != nullptr; }
         FlooredNetwork* operator->() const { return place_->network.get(); }
         void set(std::unique_ptr<FlooredNetwork> network) { place_->network = std::move(network); }
 
     private:
         friend class FlooredNetworks;
-        explicit Locked(Place& place) : place_(&place), lock_(place.mutex) {}
+        Locked(const FlooredNetworks& owner, Place& place)
+            : owner_(&owner), place_(&place), lock_(place.mutex) {}
 
+        const FlooredNetworks* owner_;
         Place* place_;
         std::unique_lock<std::mutex> lock_;
     };
 
     Locked lock(const std::string& name);
-    // Lets networks that nobody works on delete filter tables that are no longer used; false if some
-    // are left for later.
-    bool reclaim_tables();
+    // Called by any thread when tend() has something to do; set before the first lock().
+    void on_work(std::function<void()> callback) { on_work_ = std::move(callback); }
+    // Gives the notices to all networks, and tends those that nobody works on; never waits for a
+    // lock. Says when to come again, if there is a reason to. One thread at a time.
+    std::optional<FlooredNetwork::Time> tend(std::span<const tc::Notice> notices,
+                                             FlooredNetwork::Time now);
     // All names asked for so far.
     std::vector<std::string> names();
     void clear();
@@ -96,6 +139,7 @@ public:
 private:
     std::mutex mutex_;
     std::map<std::string, Place> places_;
+    std::function<void()> on_work_ = [] {};
 };
 
 } // namespace virfloor

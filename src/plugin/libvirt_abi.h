@@ -25,6 +25,7 @@ enum class Slot : std::size_t {
     network_get_xml_desc = 18,
     network_get_autostart = 20,
     network_set_autostart = 21,
+    network_is_active = 22,
     network_is_persistent = 23,
     network_port_create_xml = 26,
     network_port_get_xml_desc = 27,
@@ -56,6 +57,7 @@ using Destroy = int (*)(virNetworkPtr);
 using GetXmlDesc = char* (*)(virNetworkPtr, unsigned);
 using GetAutostart = int (*)(virNetworkPtr, int*);
 using SetAutostart = int (*)(virNetworkPtr, int);
+using IsActive = int (*)(virNetworkPtr);
 using IsPersistent = int (*)(virNetworkPtr);
 using PortCreateXml = virNetworkPortPtr (*)(virNetworkPtr, const char*, unsigned);
 using PortGetXmlDesc = char* (*)(virNetworkPortPtr, unsigned);
@@ -98,6 +100,25 @@ struct StateDriver {
     int (*shutdown_wait)();
 };
 static_assert(offsetof(StateDriver, initialize) == 0x10 && offsetof(StateDriver, reload) == 0x20);
+
+// struct _virNetworkDef: what access control reads of a network comes first. The rest is there so that
+// nobody reads behind it.
+struct NetworkKey {
+    unsigned char uuid[VIR_UUID_BUFLEN];
+    bool uuid_specified;
+    char* name;
+    void* rest[500];
+};
+static_assert(offsetof(NetworkKey, name) == 0x18);
+
+// struct _virNetworkPortDef, likewise.
+struct PortKey {
+    unsigned char uuid[VIR_UUID_BUFLEN];
+    void* rest[500];
+};
+
+// struct _virIdentity, a GObject: who a call is made for.
+struct Identity;
 
 // struct _virLogSource.
 struct LogSource {

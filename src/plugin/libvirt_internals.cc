@@ -5,6 +5,7 @@
 
 #include <dlfcn.h>
 
+#include <algorithm>
 #include <stdexcept>
 #include <string>
 
@@ -13,12 +14,17 @@ namespace virfloor::plugin {
 namespace {
 
 template <class Function>
+bool find(Function& function, const char* name)
+{
+    function = reinterpret_cast<Function>(dlsym(RTLD_DEFAULT, name));
+    return function;
+}
+
+template <class Function>
 void look_up(Function& function, const char* name)
 {
-    void* address = dlsym(RTLD_DEFAULT, name);
-    if (!address)
+    if (!find(function, name))
         throw std::runtime_error("libvirt has no function " + std::string(name));
-    function = reinterpret_cast<Function>(address);
 }
 
 Internals look_up_all()
@@ -29,7 +35,14 @@ Internals look_up_all()
     look_up(found.report_error, "virReportErrorHelper");
     look_up(found.preserve_error, "virErrorPreserveLast");
     look_up(found.restore_error, "virErrorRestore");
-    look_up(found.log_message, "virLogMessage");
+    if (!find(found.current_identity, "virIdentityGetCurrent") ||
+        !find(found.set_current_identity, "virIdentitySetCurrent") ||
+        !find(found.system_identity, "virIdentityGetSystem") ||
+        !find(found.unref, "g_object_unref"))
+        found.system_identity = nullptr;
+    find(found.may_start, "virNetworkCreateEnsureACL");
+    find(found.may_plug, "virNetworkPortCreateXMLEnsureACL");
+    find(found.may_tune, "virNetworkPortSetParametersEnsureACL");
     return found;
 }
 
@@ -40,6 +53,8 @@ int priority(Severity severity)
 }
 
 LogSource log_source{"network.floor", 0, 0};
+void (*log_message)(LogSource*, int priority, const char* file, int line, const char* function,
+                    void* metadata, const char* format, ...) = nullptr;
 
 } // namespace
 
@@ -49,11 +64,76 @@ const Internals& internals()
     return found;
 }
 
+AsDaemon::AsDaemon()
+{
+    if (!internals().system_identity)
+        return;
+    // Made once, and kept: it never changes.
+    static Identity* const daemon = internals().system_identity();
+    if (!daemon)
+        return;
+    caller_ = internals().current_identity();
+    active_ = internals().set_current_identity(daemon) == 0;
+}
+
+AsDaemon::~AsDaemon()
+{
+    if (active_)
+        internals().set_current_identity(caller_);
+    if (caller_)
+        internals().unref(caller_);
+}
+
+namespace {
+
+// ask: one of libvirt's checks; key: what is asked about, besides the network.
+template <class Ask, class... Keys>
+Verdict ask(Ask check, virNetworkPtr network, const Keys*... keys)
+{
+    if (!check)
+        return Verdict::unknown;
+    std::string name = virNetworkGetName(network);
+    NetworkKey key{};
+    virNetworkGetUUID(network, key.uuid);
+    key.name = name.data();
+    return check(virNetworkGetConnect(network), &key, keys...) < 0 ? Verdict::refused
+                                                                   : Verdict::allowed;
+}
+
+PortKey key_of(const Uuid& port)
+{
+    PortKey key{};
+    std::copy(port.bytes.begin(), port.bytes.end(), key.uuid);
+    return key;
+}
+
+} // namespace
+
+Verdict may_start(virNetworkPtr network)
+{
+    // As the caller, the start itself asks for more than this right: no elevation, no question.
+    return internals().system_identity ? ask(internals().may_start, network) : Verdict::unknown;
+}
+
+Verdict may_plug(virNetworkPtr network, const Uuid& port)
+{
+    const PortKey key = key_of(port);
+    return ask(internals().may_plug, network, &key);
+}
+
+Verdict may_tune(virNetworkPtr network, const Uuid& port)
+{
+    const PortKey key = key_of(port);
+    return ask(internals().may_tune, network, &key);
+}
+
 void log_to_libvirt()
 {
+    if (!find(log_message, "virLogMessage"))
+        return;
     set_log_sink([](Severity severity, const std::string& message) {
-        internals().log_message(&log_source, priority(severity), nullptr, 0, nullptr, nullptr, "%s",
-                                message.c_str());
+        log_message(&log_source, priority(severity), nullptr, 0, nullptr, nullptr, "%s",
+                    message.c_str());
     });
 }
 

@@ -7,19 +7,18 @@
 // of its own. Whatever is not as expected, the stock driver is what remains: a host never loses its
 // networks because of us.
 #include "config.h"
-#include "housekeeping.h"
 #include "libvirt_internals.h"
 #include "network_driver.h"
 #include "recovery.h"
 #include "stock_state.h"
 #include "virfloor/log.h"
+#include "watch.h"
 
 #include <dlfcn.h>
 #include <libvirt/virterror.h>
 
 #include <cstdlib>
 #include <cstring>
-#include <iostream>
 #include <stdexcept>
 
 namespace virfloor::plugin {
@@ -39,7 +38,7 @@ Register load_stock_module()
     void* handle = dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
     void* address = handle ? dlsym(handle, "networkRegister") : nullptr;
     if (!address)
-        throw std::runtime_error("cannot load libvirt's own network driver: " +
+        throw std::runtime_error("no networks: cannot load libvirt's own network driver: " +
                                  std::string(dlerror()));
     return reinterpret_cast<Register>(address);
 }
@@ -109,7 +108,7 @@ int attempt(const char* what, Function function) noexcept
 
 int prepare(bool privileged, const char* root)
 {
-    return attempt("no floors: cannot get ready", [&] {
+    return attempt("networks run without floors until the daemon is restarted", [&] {
         if (!privileged || root)
             return;
         const std::filesystem::path state = LIBVIRT_STATE_DIR;
@@ -123,10 +122,10 @@ int prepare(bool privileged, const char* root)
 
 int initialize(bool, const char*)
 {
+    if (!module().status)
+        return state_init_complete;
+    attempt("cannot watch for what others change", start_watch);
     return attempt("cannot go on with networks that run", [] {
-        if (!module().status)
-            return;
-        start_housekeeping();
         replace_functions(network_functions);
         recover_networks();
     });
@@ -144,7 +143,7 @@ int reload()
 int cleanup()
 {
     attempt("cannot clean up", [] {
-        stop_housekeeping();
+        stop_watch();
         module().networks.clear();
     });
     return 0;
@@ -174,20 +173,21 @@ void register_state_driver(StateDriver& driver)
         throw std::runtime_error("libvirt takes no more state drivers");
 }
 
-// -1 only where the stock driver itself cannot be had.
+// -1, which ends the daemon, is the stock driver's word alone. Where that cannot be had, the daemon
+// runs as it does without any network driver.
 int register_network_driver()
 {
+    log_to_libvirt();
     Register stock = nullptr;
     try {
         stock = load_stock_module();
     } catch (const std::exception& error) {
-        std::cerr << "libvirt-floor: " << error.what() << '\n';
-        return -1;
+        log(Severity::error, "libvirt-floor: " + std::string(error.what()));
+        return 0;
     }
     bool registered = false;
     try {
         internals();
-        log_to_libvirt();
         const std::size_t slots = known_slots();
         register_state_driver(before_stock);
         registered = true;

@@ -3,15 +3,17 @@
 
 #include "config.h"
 #include "guard.h"
-#include "housekeeping.h"
+#include "libvirt_internals.h"
+#include "parameters.h"
+#include "recovery.h"
 #include "virfloor/error.h"
 #include "virfloor/log.h"
 #include "virfloor/port_xml.h"
 
+#include <cerrno>
 #include <cstring>
 #include <filesystem>
-#include <span>
-#include <vector>
+#include <optional>
 
 namespace virfloor::plugin {
 
@@ -44,6 +46,7 @@ void define_again(virConnectPtr connection, const std::string& name, const char*
                   bool autostart)
 {
     const ErrorKept kept;
+    const AsDaemon as_daemon;
     const NetworkHandle there(stock<LookupByName>(Slot::network_lookup_by_name)(connection,
                                                                                 name.c_str()));
     if (there)
@@ -65,19 +68,33 @@ void define_again(virConnectPtr connection, const std::string& name, const char*
                                  virGetLastErrorMessage());
 }
 
-// Writes the status file and makes the tree. Throws; nothing is left then.
+// The file of a network that is gone. If it stays, the next start of the daemon removes it.
+void forget_status(const std::string& name)
+{
+    try {
+        if (module().status->has(name))
+            module().status->remove(name);
+    } catch (const std::exception& error) {
+        log(Severity::error, error.what());
+    }
+}
+
+// Writes the status file and makes the tree. If it throws, the file may be there.
 std::unique_ptr<FlooredNetwork> make_floored(Network promises)
 {
-    const std::string name = promises.name();
     tc::DeviceTree tree(module().netlink, promises.bridge(), promises.direction());
     try {
         auto floored = std::make_unique<FlooredNetwork>(std::move(promises), std::move(tree),
                                                         *module().status);
+        floored->write_down();
         floored->reconcile();
         return floored;
-    } catch (...) {
-        module().status->remove(name);
-        throw;
+    } catch (const Error& error) {
+        if (error.system_errno() != ENOENT)
+            throw;
+        throw Error(error.refusal(),
+                    std::string(error.what()) + "; does this kernel have HTB and u32 (sch_htb, cls_u32)?",
+                    ENOENT);
     }
 }
 
@@ -92,14 +109,23 @@ NetworkHandle start_with_tree(const NetworkDescription& asked, StartStock start_
     // What is intended is written down first: a daemon that is killed in between goes on with it. A
     // file that is there belongs to a network that runs, and could not be gone on with.
     const bool intended = !module().status->has(asked.name);
-    if (intended)
-        module().status->save(promises_of(asked, *asked.bandwidth.inbound), no_ifindex);
-    NetworkHandle network(start_stock());
+    NetworkHandle network;
+    try {
+        if (intended)
+            module().status->save(promises_of(asked, *asked.bandwidth.inbound), no_ifindex);
+        network.reset(start_stock());
+    } catch (...) {
+        // The file may be there, though the save failed.
+        if (intended)
+            forget_status(asked.name);
+        throw;
+    }
     if (!network) {
         if (intended)
-            module().status->remove(asked.name);
+            forget_status(asked.name);
         return network;
     }
+    const AsDaemon as_daemon;
     try {
         const Text live = stock_xml(network.get(), 0);
         if (!live)
@@ -107,6 +133,7 @@ NetworkHandle start_with_tree(const NetworkDescription& asked, StartStock start_
                                              asked.name + "': " + virGetLastErrorMessage());
         place.set(make_floored(promises_of(parse_network(live.get()), *asked.bandwidth.inbound)));
     } catch (...) {
+        forget_status(asked.name);
         if (stock<Destroy>(Slot::network_destroy)(network.get()) < 0)
             log(Severity::error, "network '" + asked.name + "' has no tree and cannot be ended: " +
                                      virGetLastErrorMessage());
@@ -150,7 +177,7 @@ int destroy(virNetworkPtr network)
         const int result = stock<Destroy>(Slot::network_destroy)(network);
         if (result == 0) {
             place.set(nullptr);
-            module().status->remove(name);
+            forget_status(name);
         }
         return result;
     });
@@ -161,6 +188,7 @@ char* get_xml_desc(virNetworkPtr network, unsigned flags)
     return guarded(static_cast<char*>(nullptr), [&] {
         const std::string name = name_of(network);
         Text xml = stock_xml(network, flags);
+        const AsDaemon as_daemon;
         // The inactive XML of a network that is not persistent is its live XML.
         if (!xml || (flags & VIR_NETWORK_XML_INACTIVE &&
                      stock<IsPersistent>(Slot::network_is_persistent)(network) != 0))
@@ -174,11 +202,22 @@ char* get_xml_desc(virNetworkPtr network, unsigned flags)
     });
 }
 
+// The XML of a network that would start with a tree; nothing if it runs already, or wants none.
+Text xml_to_start(virNetworkPtr network)
+{
+    const AsDaemon as_daemon;
+    if (stock<IsActive>(Slot::network_is_active)(network) != 0)
+        return {};
+    Text xml = stock_xml(network, VIR_NETWORK_XML_INACTIVE);
+    return xml && parse_network(xml.get()).wants_tree() ? std::move(xml) : Text();
+}
+
 // --- ports --------------------------------------------------------------------------------------
 
 // Why a network gives no floors.
 [[noreturn]] void refuse_floor(virNetworkPtr network, MacAddress mac, KilobytesPerSecond floor)
 {
+    const AsDaemon as_daemon;
     const std::string name = name_of(network);
     const Text xml = stock_xml(network, 0);
     if (!xml)
@@ -195,6 +234,16 @@ char* get_xml_desc(virNetworkPtr network, unsigned flags)
                        "</bandwidth> and start it again");
 }
 
+// A network that could not be gone on with when the daemon started is tried again.
+void need_tree(virNetworkPtr network, FlooredNetworks::Locked& place, MacAddress mac,
+               KilobytesPerSecond floor)
+{
+    if (!place)
+        recover_network(network, place);
+    if (!place)
+        refuse_floor(network, mac, floor);
+}
+
 PortHandle create_stock_port(virNetworkPtr network, const std::string& xml, unsigned flags)
 {
     return PortHandle(stock<PortCreateXml>(Slot::network_port_create_xml)(network, xml.c_str(),
@@ -209,8 +258,7 @@ PortHandle reclaim_port(virNetworkPtr network, FlooredNetworks::Locked& place,
     if (!created)
         return created;
     try {
-        if (!place)
-            refuse_floor(network, port.mac, port.floor());
+        need_tree(network, place, port.mac, port.floor());
         if (!place->promises().find(port.uuid))
             place->reclaim(port.uuid, port.mac, port.floor(), port.class_id);
     } catch (const std::exception& error) {
@@ -223,15 +271,23 @@ PortHandle reclaim_port(virNetworkPtr network, FlooredNetworks::Locked& place,
 PortHandle plug_port(virNetworkPtr network, FlooredNetworks::Locked& place,
                      const PortDescription& port, const std::string& seen, unsigned flags)
 {
-    if (!place)
-        refuse_floor(network, port.mac, port.floor());
-    place->promises().admit(port.mac, port.floor(), nullptr);
+    try {
+        if (place)
+            place->promises().admit(port.mac, port.floor(), nullptr);
+    } catch (const Error&) {
+        // Who may not plug at all is told that, and nothing of the network.
+        if (may_plug(network, port.uuid) == Verdict::refused)
+            return {};
+        throw;
+    }
     PortHandle created = create_stock_port(network, seen, flags);
     if (!created)
         return created;
     try {
+        need_tree(network, place, port.mac, port.floor());
         place->plug(port.uuid, port.mac, port.floor(), port.class_id);
     } catch (...) {
+        const AsDaemon as_daemon;
         if (stock<PortDelete>(Slot::network_port_delete)(created.get(), 0) < 0)
             log(Severity::error, "port " + port.uuid.text() + " has no floor and cannot be deleted: " +
                                      virGetLastErrorMessage());
@@ -266,65 +322,16 @@ char* port_get_xml_desc(virNetworkPortPtr port, unsigned flags)
     });
 }
 
-void tidy_up(FlooredNetworks::Locked& place)
-{
-    if (!place->reclaim_tables())
-        tidy_up_soon();
-}
-
 int port_delete(virNetworkPortPtr port, unsigned flags)
 {
     return guarded(-1, [&] {
         const Uuid uuid = uuid_of(port);
         auto place = module().networks.lock(network_of(port));
         const int result = stock<PortDelete>(Slot::network_port_delete)(port, flags);
-        if (result == 0 && place && place->promises().find(uuid)) {
+        if (result == 0 && place && place->promises().find(uuid))
             place->forget(uuid);
-            tidy_up(place);
-        }
         return result;
     });
-}
-
-// Typed parameters that libvirt allocated.
-class Parameters {
-public:
-    Parameters() = default;
-    ~Parameters() { virTypedParamsFree(list_, count_); }
-    Parameters(const Parameters&) = delete;
-    Parameters& operator=(const Parameters&) = delete;
-
-    virTypedParameterPtr* list() { return &list_; }
-    int* count() { return &count_; }
-    std::span<virTypedParameter> all() const { return {list_, static_cast<std::size_t>(count_)}; }
-
-private:
-    virTypedParameterPtr list_ = nullptr;
-    int count_ = 0;
-};
-
-bool is_floor(const virTypedParameter& parameter)
-{
-    return std::strcmp(parameter.field, VIR_NETWORK_PORT_BANDWIDTH_IN_FLOOR) == 0;
-}
-
-// The parameters without the floor, and the floor; as in libvirt, one that is not given is 0.
-std::pair<std::vector<virTypedParameter>, KilobytesPerSecond> split_floor(
-    std::span<const virTypedParameter> parameters)
-{
-    std::vector<virTypedParameter> others;
-    KilobytesPerSecond floor;
-    for (const auto& parameter : parameters) {
-        if (!is_floor(parameter))
-            others.push_back(parameter);
-        else if (parameter.type == VIR_TYPED_PARAM_UINT)
-            floor = {parameter.value.ui};
-        else
-            throw Error(Refusal::config_unsupported,
-                        "the parameter " VIR_NETWORK_PORT_BANDWIDTH_IN_FLOOR
-                        " is not an unsigned number");
-    }
-    return {others, floor};
 }
 
 MacAddress mac_of(virNetworkPortPtr port)
@@ -348,12 +355,24 @@ void set_floor(FlooredNetwork& network, const Uuid& uuid, MacAddress mac, Kiloby
         network.plug(uuid, mac, floor, {});
 }
 
+// The port's address, and its parameters as they are; nothing, and the stock driver's error, if they
+// cannot be had. Whether the caller may see them is not asked: it does not.
+std::optional<MacAddress> before_change(virNetworkPortPtr port, const Port* floored,
+                                        Parameters& parameters)
+{
+    const AsDaemon as_daemon;
+    if (stock<PortGetParameters>(Slot::network_port_get_parameters)(port, parameters.list(),
+                                                                   parameters.count(), 0) < 0)
+        return {};
+    return floored ? floored->mac : mac_of(port);
+}
+
 int port_set_parameters(virNetworkPortPtr port, virTypedParameterPtr parameters, int count,
                         unsigned flags)
 {
     return guarded(-1, [&] {
         const auto set_stock = stock<PortSetParameters>(Slot::network_port_set_parameters);
-        auto [others, floor] = split_floor({parameters, static_cast<std::size_t>(std::max(count, 0))});
+        auto [others, floor] = split_floor(parameters, count);
         const Uuid uuid = uuid_of(port);
         virNetworkPtr network = virNetworkPortGetNetwork(port);
         auto place = module().networks.lock(name_of(network));
@@ -364,21 +383,27 @@ int port_set_parameters(virNetworkPortPtr port, virTypedParameterPtr parameters,
         if (!floored && !floor)
             return set_others();
 
-        const MacAddress mac = floored ? floored->mac : mac_of(port);
-        if (!place)
-            refuse_floor(network, mac, floor);
-        if (floor)
-            place->promises().admit(mac, floor, floored);
         Parameters before;
-        if (stock<PortGetParameters>(Slot::network_port_get_parameters)(port, before.list(),
-                                                                       before.count(), 0) < 0 ||
-            set_others() < 0)
+        const auto mac = before_change(port, floored, before);
+        if (!mac)
             return -1;
         try {
-            set_floor(*place.operator->(), uuid, mac, floor);
-            tidy_up(place);
+            need_tree(network, place, *mac, floor);
+            if (floor)
+                place->promises().admit(*mac, floor, place->promises().find(uuid));
+        } catch (const Error&) {
+            // As for a plug.
+            if (may_tune(network, uuid) == Verdict::refused)
+                return -1;
+            throw;
+        }
+        if (set_others() < 0)
+            return -1;
+        const AsDaemon as_daemon;
+        try {
+            set_floor(*place.operator->(), uuid, *mac, floor);
         } catch (...) {
-            auto old = split_floor(before.all()).first;
+            auto old = split_floor(*before.list(), *before.count()).others;
             if (set_stock(port, old.data(), static_cast<int>(old.size()), flags) < 0)
                 log(Severity::error, "port " + uuid.text() + " cannot get its old limits back: " +
                                          virGetLastErrorMessage());
@@ -386,27 +411,6 @@ int port_set_parameters(virNetworkPortPtr port, virTypedParameterPtr parameters,
         }
         return 0;
     });
-}
-
-// The order of the parameters is the stock driver's: average, peak, floor, burst. Floors that 32
-// bits do not hold are given as the largest number that they do.
-void add_floor(virTypedParameterPtr* list, int* count, KilobytesPerSecond floor)
-{
-    const unsigned value = static_cast<unsigned>(std::min<std::uint64_t>(floor.count, UINT32_MAX));
-    for (auto& parameter : std::span(*list, static_cast<std::size_t>(*count)))
-        if (is_floor(parameter)) {
-            parameter.value.ui = value;
-            return;
-        }
-    int allocated = *count;
-    const auto add = [&](const char* name, unsigned number) {
-        if (virTypedParamsAddUInt(list, count, &allocated, name, number) < 0)
-            throw std::bad_alloc();
-    };
-    add(VIR_NETWORK_PORT_BANDWIDTH_IN_AVERAGE, 0);
-    add(VIR_NETWORK_PORT_BANDWIDTH_IN_PEAK, 0);
-    add(VIR_NETWORK_PORT_BANDWIDTH_IN_FLOOR, value);
-    add(VIR_NETWORK_PORT_BANDWIDTH_IN_BURST, 0);
 }
 
 int port_get_parameters(virNetworkPortPtr port, virTypedParameterPtr* parameters, int* count,
@@ -454,16 +458,20 @@ Network promises_of(const NetworkDescription& network, const Rate& limits)
 int start_network(virNetworkPtr network)
 {
     return guarded(-1, [&] {
-        const auto create_stock = stock<Create>(Slot::network_create);
-        virConnectPtr connection = virNetworkGetConnect(network);
-        const Text xml = stock_xml(network, VIR_NETWORK_XML_INACTIVE);
+        const Text xml = xml_to_start(network);
         if (!xml)
-            return create_stock(network);
-        const auto asked = parse_network(xml.get());
-        if (!asked.wants_tree())
-            return create_stock(network);
+            return stock<Create>(Slot::network_create)(network);
+        const auto verdict = may_start(network);
+        if (verdict == Verdict::refused)
+            return -1;
+        // The stock call that comes now needs the right to write, too.
+        std::optional<AsDaemon> as_daemon;
+        if (verdict == Verdict::allowed)
+            as_daemon.emplace();
         int autostart = 0;
         stock<GetAutostart>(Slot::network_get_autostart)(network, &autostart);
+        virConnectPtr connection = virNetworkGetConnect(network);
+        const auto asked = parse_network(xml.get());
         const auto started = start_with_tree(asked, [&] {
             const std::string seen = without_inbound(xml.get());
             virNetworkPtr created =

@@ -2,7 +2,7 @@
 #include "recovery.h"
 
 #include "config.h"
-#include "guard.h"
+#include "libvirt_internals.h"
 #include "network_driver.h"
 #include "virfloor/error.h"
 #include "virfloor/log.h"
@@ -136,9 +136,18 @@ private:
                 saved_.reset();
             }
         } catch (const Error& error) {
+            log(Severity::error, std::string("status file cannot be trusted: ") + error.what());
+            set_aside();
+        }
+    }
+
+    void set_aside()
+    {
+        try {
             const auto aside = module().status->set_aside(live_.name);
-            log(Severity::error, std::string("status file cannot be trusted, and is kept as ") +
-                                     aside.string() + ": " + error.what());
+            log(Severity::error, "it is kept as " + aside.string());
+        } catch (const Error& error) {
+            log(Severity::error, error.what());
         }
     }
 
@@ -201,19 +210,27 @@ private:
                 found.id = class_in_kernel(found.mac);
             return found;
         }
-        return port_of_stock(uuid, handle);
-    }
-
-    // A floor that the stock driver still keeps itself, because it could not be taken over.
-    std::optional<DomainPort> port_of_stock(const Uuid& uuid, virNetworkPortPtr handle)
-    {
         const Text xml(module().stock.get<PortGetXmlDesc>(Slot::network_port_get_xml_desc)(handle, 0));
         if (!xml)
             return {};
         const auto port = parse_port(xml.get());
-        if (!port.floor())
+        // The stock driver still keeps it itself, because it could not be taken over.
+        if (port.floor())
+            return DomainPort{live_.name, uuid, port.mac, port.floor(), port.class_id};
+        return saved_ ? std::nullopt : port_in_kernel(uuid, port.mac);
+    }
+
+    // Where nobody has written it down, the class itself says what was promised.
+    std::optional<DomainPort> port_in_kernel(const Uuid& uuid, MacAddress mac)
+    {
+        const auto id = class_in_kernel(mac);
+        const auto found = id ? in_kernel().classes.find(*id) : in_kernel().classes.end();
+        if (found == in_kernel().classes.end() || *id < first_port_class)
             return {};
-        return DomainPort{live_.name, uuid, port.mac, port.floor(), port.class_id};
+        const KilobytesPerSecond floor{found->second.shape.rate.count / 1000};
+        if (!floor)
+            return {};
+        return DomainPort{live_.name, uuid, mac, floor, id};
     }
 
     std::optional<ClassId> class_in_kernel(MacAddress mac)
@@ -243,6 +260,12 @@ private:
 
 void reconcile(FlooredNetworks::Locked& place, Clock::time_point start)
 {
+    try {
+        place->write_down();
+    } catch (const Error& error) {
+        // Tried again later; the floors come first.
+        log(Severity::error, error.what());
+    }
     const std::size_t steps = place->reconcile();
     const Network& promises = place->promises();
     log(Severity::info,
@@ -254,10 +277,9 @@ void reconcile(FlooredNetworks::Locked& place, Clock::time_point start)
             " ms");
 }
 
-void go_on_with(virNetworkPtr network, const std::string& name, Domains& domains)
+void go_on_with(virNetworkPtr network, FlooredNetworks::Locked& place, Domains& domains)
 {
     const auto start = Clock::now();
-    auto place = module().networks.lock(name);
     if (!place) {
         const Text xml = stock_xml(network, 0);
         if (!xml)
@@ -298,6 +320,7 @@ void start_what_stock_could_not(virConnectPtr connection)
 
 void go_on(bool with_autostart)
 {
+    const AsDaemon as_daemon;
     const Connection connection(virConnectOpen("network:///system"));
     if (!connection)
         throw std::runtime_error(std::string("cannot list the networks: ") +
@@ -308,7 +331,8 @@ void go_on(bool with_autostart)
         names.insert(virNetworkGetName(network.get()));
     Domains domains;
     for_each(active, "go on with", [&](virNetworkPtr network, const std::string& name) {
-        go_on_with(network, name, domains);
+        auto place = module().networks.lock(name);
+        go_on_with(network, place, domains);
     });
     forget_networks_but(names);
     if (with_autostart)
@@ -320,5 +344,17 @@ void go_on(bool with_autostart)
 void recover_networks() { go_on(module().stock_autostarts); }
 
 void reload_networks() { go_on(true); }
+
+void recover_network(virNetworkPtr network, FlooredNetworks::Locked& place)
+{
+    const AsDaemon as_daemon;
+    Domains domains;
+    try {
+        go_on_with(network, place, domains);
+    } catch (const std::exception& error) {
+        log(Severity::error, std::string("cannot go on with network '") +
+                                 virNetworkGetName(network) + "': " + error.what());
+    }
+}
 
 } // namespace virfloor::plugin

@@ -3,6 +3,10 @@
 // Going on with networks that run already: after a start of the daemon, and after a reload.
 #pragma once
 
+#include "floored_network.h"
+
+#include <libvirt/libvirt.h>
+
 namespace virfloor::plugin {
 
 // For all networks that run and have, or had, a tree: promises from our status file, where that is
@@ -13,5 +17,8 @@ void recover_networks();
 
 // The same after libvirt has read its configuration again; promises are those in memory.
 void reload_networks();
+
+// The same for one network that is not known, since an attempt before failed, or since it has no tree.
+void recover_network(virNetworkPtr network, FlooredNetworks::Locked& place);
 
 } // namespace virfloor::plugin

@@ -27,6 +27,9 @@ struct StockPort {
     std::string without_floor;
 };
 
+// Where the stock driver keeps the ports of a network, by the network's own file.
+fs::path ports_of(const fs::path& path) { return path.parent_path() / path.stem() / "ports"; }
+
 std::vector<StockPort> floored_ports(const fs::path& directory)
 {
     std::vector<StockPort> ports;
@@ -85,7 +88,7 @@ void clear_account(const fs::path& path, const XmlDocument& status)
 
 void take_over(const fs::path& path, const StatusDirectory& directory)
 {
-    const auto ports = floored_ports(path.parent_path() / path.stem() / "ports");
+    const auto ports = floored_ports(ports_of(path));
     if (ports.empty())
         return;
     const auto status = XmlDocument::parse(read_file(path, max_xml_size), status_root);
@@ -106,9 +109,11 @@ void take_over(const fs::path& path, const StatusDirectory& directory)
 void take_over_stock_state(const fs::path& libvirt_state_dir, const StatusDirectory& directory)
 {
     std::error_code missing;
+    remove_temporaries(libvirt_state_dir / "network");
     for (const auto& entry : fs::directory_iterator(libvirt_state_dir / "network", missing)) {
         if (entry.path().extension() != ".xml")
             continue;
+        remove_temporaries(ports_of(entry.path()));
         try {
             take_over(entry.path(), directory);
         } catch (const std::exception& error) {

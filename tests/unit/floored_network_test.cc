@@ -18,7 +18,11 @@ using testing::HasSubstr;
 
 class FlooredNetworkTest : public testing::Test {
 protected:
-    FlooredNetworkTest() { network_.reconcile(); }
+    FlooredNetworkTest()
+    {
+        network_.write_down();
+        network_.reconcile();
+    }
 
     // Promises, file and kernel, as one text.
     std::string state()
@@ -317,6 +321,277 @@ TEST_F(FlooredNetworkTest, StaysInStepThroughRandomCallsAndTrouble)
         if (HasFailure())
             return;
     }
+}
+
+// --- looked after
+
+class TendedNetworkTest : public FlooredNetworkTest {
+protected:
+    using About = tc::Notice::About;
+
+    void notice(About about, int ifindex = FakeKernel::ifindex, std::string name = "virbr7")
+    {
+        network_.notice({about, ifindex, std::move(name)}, now_);
+    }
+    // As the event loop does, until nothing is left to be done or for so long. Returns the calls.
+    int tend(FlooredNetwork::Clock::duration most = 1h)
+    {
+        const auto end = now_ + most;
+        int calls = 0;
+        for (auto next = network_.next_tending(now_); next && *next <= end; next = network_.next_tending(now_)) {
+            now_ = std::max(now_, *next);
+            network_.tend(now_);
+            ++calls;
+        }
+        return calls;
+    }
+    std::string file() { return read_file(temporary_.path() / "tenants.xml", 1 << 20); }
+
+    FlooredNetwork::Time now_{1h};
+};
+
+TEST_F(TendedNetworkTest, ThatIsInStepIsLeftAlone)
+{
+    network_.plug(uuid(1), mac(1), {300}, {});
+    kernel_.heal();
+    EXPECT_EQ(tend(), 0);
+    network_.tend(now_);
+    EXPECT_EQ(kernel_.changes + kernel_.dumps, 0u);
+}
+
+TEST_F(TendedNetworkTest, IsPutRightAfterANotice)
+{
+    network_.plug(uuid(1), mac(1), {300}, {});
+    const std::string before = state();
+    kernel_.classes.at(0x10003).rate = 1;
+    notice(About::traffic_control);
+    const auto start = now_;
+    EXPECT_EQ(tend(), 1);
+    EXPECT_LE(now_ - start, 100ms);
+    EXPECT_EQ(state(), before);
+    EXPECT_THAT(LogCapture::text(), HasSubstr("not as it should be"));
+}
+
+TEST_F(TendedNetworkTest, DoesNotCareForOtherDevices)
+{
+    kernel_.heal();
+    notice(About::traffic_control, 8);
+    notice(About::device_gone, 8);
+    notice(About::device, 8, "vnet0");
+    notice(About::device); // nothing that concerns a tree
+    EXPECT_EQ(tend(), 0);
+    EXPECT_EQ(kernel_.dumps, 0u);
+}
+
+TEST_F(TendedNetworkTest, IsReadButNotChangedForWhatIsForeign)
+{
+    kernel_.add_u32(5, 3, mac(77), 0x10002);
+    const std::string before = state();
+    kernel_.heal();
+    for (int i = 0; i < 100; ++i) {
+        notice(About::traffic_control);
+        now_ += 1ms;
+    }
+    tend();
+    EXPECT_EQ(kernel_.changes, 0u);
+    EXPECT_EQ(state(), before);
+    EXPECT_TRUE(LogCapture::lines().empty());
+}
+
+// The kernel lets go of a table some time after its link; somebody else may hold it for ever.
+TEST_F(TendedNetworkTest, DeletesTablesThatAreNotUsed)
+{
+    for (unsigned i = 1; i <= 9; ++i)
+        network_.plug(uuid(i), mac(i << 8), {10}, {});
+    const std::size_t tables = kernel_.tables.size();
+    kernel_.fault = [](std::size_t, const nlmsghdr& message) -> std::optional<FakeKernel::Fault> {
+        const bool table = message.nlmsg_type == RTM_DELTFILTER &&
+                           (static_cast<const tcmsg*>(NLMSG_DATA(&message))->tcm_handle & 0xfffff) == 0;
+        return table ? std::optional(FakeKernel::Fault{EBUSY, "in use", false, false}) : std::nullopt;
+    };
+    for (unsigned i = 1; i <= 9; ++i)
+        network_.unplug(uuid(i));
+    EXPECT_EQ(kernel_.tables.size(), tables);
+    EXPECT_LT(tend(1min), 70);
+    EXPECT_TRUE(LogCapture::lines().empty());
+    kernel_.heal();
+    tend(2s);
+    EXPECT_EQ(kernel_.tables.size(), tables - 1);
+}
+
+TEST_F(TendedNetworkTest, IsReadWhenNoticesWereLost)
+{
+    kernel_.clear();
+    notice(About::anything, 0, "");
+    tend();
+    EXPECT_EQ(kernel_.classes.size(), 2u);
+}
+
+TEST_F(TendedNetworkTest, BacksOffFromSomebodyWhoKeepsUndoingIt)
+{
+    kernel_.heal();
+    const auto undo = [this] {
+        kernel_.clear();
+        notice(About::traffic_control);
+    };
+    int repairs = 0;
+    undo();
+    for (const auto end = now_ + 10min; now_ < end;) {
+        const auto next = network_.next_tending(now_);
+        ASSERT_TRUE(next);
+        now_ = std::max(now_, *next);
+        network_.tend(now_);
+        if (!kernel_.classes.empty()) {
+            ++repairs;
+            undo();
+        }
+    }
+    EXPECT_GT(repairs, 10);
+    EXPECT_LT(repairs, 40);
+    EXPECT_EQ(LogCapture::lines().size(), 2u) << LogCapture::text(); // the first repair, and the fight
+    EXPECT_THAT(file(), HasSubstr("<tree state='contested'/>"));
+    EXPECT_TRUE(directory_.load("tenants"));
+
+    tend();
+    EXPECT_EQ(kernel_.classes.size(), 2u);
+    EXPECT_THAT(file(), testing::Not(HasSubstr("<tree")));
+    EXPECT_EQ(LogCapture::lines().size(), 3u) << LogCapture::text();
+    // What comes later is put right at once again.
+    undo();
+    const auto start = now_;
+    tend();
+    EXPECT_LE(now_ - start, 100ms);
+}
+
+TEST_F(TendedNetworkTest, IsTriedAgainWhenTheKernelRefuses)
+{
+    network_.plug(uuid(1), mac(1), {300}, {});
+    const std::string before = state();
+    kernel_.classes.at(0x10003).rate = 1;
+    kernel_.fault = [](std::size_t, const nlmsghdr&) { return std::optional(FakeKernel::Fault{ENOMEM, "no", false, false}); };
+    notice(About::traffic_control);
+    EXPECT_LT(tend(10min), 40);
+    EXPECT_EQ(LogCapture::lines().size(), 1u) << LogCapture::text();
+    EXPECT_THAT(file(), HasSubstr("<tree state='broken'/>"));
+    kernel_.heal();
+    tend();
+    EXPECT_EQ(state(), before);
+    EXPECT_THAT(file(), testing::Not(HasSubstr("<tree")));
+}
+
+TEST_F(TendedNetworkTest, MendsWhatForgettingCouldNot)
+{
+    const std::string before = state();
+    for (int i = 0; i < 30; ++i) {
+        network_.plug(uuid(1), mac(1), {300}, {});
+        kernel_.fail_at(kernel_.changes, EPERM);
+        network_.forget(uuid(1));
+        kernel_.heal();
+        const auto start = now_;
+        tend();
+        EXPECT_EQ(state(), before);
+        EXPECT_LE(now_ - start, 5s); // nobody fights with us: a row of 30 would take a minute
+    }
+}
+
+TEST_F(TendedNetworkTest, WritesDownWhatTheDiskRefused)
+{
+    const std::string before = state();
+    network_.plug(uuid(1), mac(1), {300}, {});
+    files_.fail("pwrite", EIO);
+    network_.forget(uuid(1));
+    EXPECT_EQ(saved_ports().size(), 1u);
+    files_.fail("g_file_set_contents_full", ENOSPC, 0, 1000);
+    EXPECT_LT(tend(10min), 40);
+    EXPECT_EQ(LogCapture::lines().size(), 2u) << LogCapture::text();
+    files_.heal();
+    tend();
+    EXPECT_EQ(state(), before);
+}
+
+TEST_F(TendedNetworkTest, AnErrorIsReportedThoughTheDiskFailsToo)
+{
+    kernel_.fail_at(kernel_.changes, EPERM, "no");
+    files_.fail("pwrite", EIO, 1);
+    EXPECT_EQ(error_of([&] { network_.plug(uuid(1), mac(1), {300}, {}); }).system_errno(), EPERM);
+    kernel_.heal();
+    EXPECT_EQ(saved_ports().size(), 1u);
+    tend();
+    EXPECT_TRUE(saved_ports().empty());
+}
+
+TEST_F(TendedNetworkTest, WaitsForABridgeThatIsGone)
+{
+    network_.plug(uuid(1), mac(1), {300}, {});
+    network_.plug(uuid(2), mac(2), {300}, {});
+    kernel_.device = "";
+    kernel_.clear();
+    notice(About::device_gone);
+    EXPECT_LT(tend(), 3);
+    EXPECT_THAT(file(), HasSubstr("<tree state='absent'/>"));
+    EXPECT_EQ(LogCapture::lines().size(), 1u) << LogCapture::text();
+
+    const Error error = error_of([&] { network_.plug(uuid(3), mac(3), {300}, {}); });
+    EXPECT_THAT(error.what(), HasSubstr("network 'tenants' has lost its bridge virbr7"));
+    network_.forget(uuid(2));
+    EXPECT_EQ(LogCapture::lines().size(), 1u) << LogCapture::text();
+    EXPECT_EQ(tend(), 0);
+
+    kernel_.device = "virbr7";
+    kernel_.device_index = 9;
+    notice(About::device, 9);
+    tend();
+    EXPECT_EQ(kernel_.classes.size(), 3u);
+    EXPECT_THAT(file(), testing::Not(HasSubstr("<tree")));
+    EXPECT_EQ(directory_.load("tenants")->ifindex, 9);
+    kernel_.clear();
+    notice(About::traffic_control, 9);
+    tend();
+    EXPECT_EQ(kernel_.classes.size(), 3u);
+}
+
+TEST_F(TendedNetworkTest, GoesOnWithABridgeThatIsRenamed)
+{
+    kernel_.device = "else0";
+    notice(About::device, FakeKernel::ifindex, "else0");
+    tend();
+    EXPECT_EQ(LogCapture::lines().size(), 1u) << LogCapture::text();
+    kernel_.clear();
+    notice(About::traffic_control);
+    tend();
+    EXPECT_EQ(kernel_.classes.size(), 2u);
+    kernel_.device = "virbr7";
+    notice(About::device);
+    tend();
+    EXPECT_EQ(LogCapture::lines().size(), 2u) << LogCapture::text();
+    EXPECT_EQ(network_.reconcile(), 0u);
+}
+
+TEST_F(TendedNetworkTest, IsTendedOnceNobodyHoldsIt)
+{
+    FlooredNetworks networks;
+    int wakes = 0;
+    networks.on_work([&wakes] { ++wakes; });
+    auto held = networks.lock("tenants");
+    held.set(std::make_unique<FlooredNetwork>(
+        Network("tenants", "virbr7", rate(10000, 20000), {1500}),
+        tc::DeviceTree(std::make_shared<tc::Netlink>(20ms), "virbr7", Direction::inbound), directory_));
+    held->write_down();
+    held->reconcile();
+    kernel_.classes.at(0x10002).rate = 1;
+    const tc::Notice notice{About::traffic_control, FakeKernel::ifindex, ""};
+    EXPECT_TRUE(networks.tend({&notice, 1}, now_)); // held: come again
+    EXPECT_EQ(kernel_.classes.at(0x10002).rate, 1u);
+    {
+        const auto gone = std::move(held);
+    }
+    EXPECT_EQ(wakes, 0); // it does not know of the notice yet
+    for (auto next = networks.tend({}, now_); next; next = networks.tend({}, now_))
+        now_ = *next;
+    EXPECT_EQ(kernel_.classes.at(0x10002).rate, 10'000'000u);
+    kernel_.fail_at(kernel_.changes, EPERM);
+    EXPECT_EQ(error_of([&] { networks.lock("tenants")->plug(uuid(1), mac(1), {300}, {}); }).system_errno(), EPERM);
+    EXPECT_EQ(wakes, 1);
 }
 
 TEST(FlooredNetworks, AreLockedByName)

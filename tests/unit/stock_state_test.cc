@@ -106,6 +106,20 @@ TEST_F(StockState, IsCompletedAfterAnInterruption)
     }
 }
 
+TEST_F(StockState, WhatACrashCutOffIsRemoved)
+{
+    const fs::path cut_off[] = {libvirt() / "network/tenants.xml.A1b2C3", port(first).string() + ".A1b2C3"};
+    for (const fs::path& path : cut_off)
+        write_text(path, "<net");
+    const fs::path stocks = libvirt() / "network/tenants.xml.new";
+    write_text(stocks, "<net");
+    take_over();
+    for (const fs::path& path : cut_off)
+        EXPECT_FALSE(fs::exists(path)) << path;
+    EXPECT_TRUE(fs::exists(stocks));
+    expect_taken_over();
+}
+
 TEST_F(StockState, DamagedPortsAreLoggedAndLeft)
 {
     write_text(port(second), "<networkport>");
