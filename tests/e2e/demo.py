@@ -35,17 +35,13 @@ def title(text: str) -> None:
     print(f"\n{text}\n{'-' * len(text)}")
 
 
-def device_of(guest: LxcGuest) -> str:
-    return guest.status_interface(guest.nic).find("target").get("dev", "")
-
-
 def counters(network: Network) -> dict[int, int]:
     return {class_id: each.bytes for class_id, each in network.classes().items()}
 
 
 def measure(guests: list[LxcGuest]) -> dict[str, float]:
     """What each guest receives, in bytes per second, counted at its own interface."""
-    devices = {guest.name: device_of(guest) for guest in guests}
+    devices = {guest.name: guest.device(guest.nic) for guest in guests}
     return traffic.rates(
         lambda: {name: traffic.received_bytes(device) for name, device in devices.items()}, SECONDS
     )

@@ -7,6 +7,7 @@ alone.
 """
 
 from . import daemon, kernel, status, traffic
+from .churn import plug_and_unplug
 from .commands import (
     CommandFailed,
     connection,
@@ -18,7 +19,7 @@ from .commands import (
     wait_until_passes,
 )
 from .guest import Guest, LxcGuest, QemuGuest
-from .invariants import CATCHMENT, ROOT, check_no_tree, check_steering, check_tree
+from .invariants import CATCHMENT, ROOT, check_no_tree, check_static, check_steering, check_tables, check_tree
 from .network import Network, Nic, Port
 from .workbench import Workbench, workbench
 
@@ -34,12 +35,15 @@ __all__ = [
     "QemuGuest",
     "Workbench",
     "check_no_tree",
+    "check_static",
     "check_steering",
+    "check_tables",
     "check_tree",
     "connection",
     "daemon",
     "file_of",
     "kernel",
+    "plug_and_unplug",
     "run",
     "status",
     "traffic",

@@ -7,7 +7,7 @@ import contextlib
 import subprocess
 import tempfile
 import time
-from typing import Callable, Iterator, TypeVar
+from typing import Callable, Iterator, Optional, TypeVar
 
 import libvirt
 
@@ -15,6 +15,7 @@ T = TypeVar("T")
 
 QEMU = "qemu:///system"
 LXC = "lxc:///system"
+NETWORK = "network:///system"  # a daemon without any driver for guests
 
 libvirt.registerErrorHandler(lambda _context, _error: None, None)  # no second copy on stderr
 
@@ -31,11 +32,14 @@ def run(*argv: str) -> str:
     return done.stdout
 
 
-def virsh(*args: str, uri: str = QEMU) -> str:
-    return run("virsh", "--quiet", "--connect", uri, *args)
+# Without a URI, libvirt takes LIBVIRT_DEFAULT_URI, which the sandbox has set to QEMU's.
 
 
-def virsh_fails(*args: str, uri: str = QEMU) -> str:
+def virsh(*args: str, uri: Optional[str] = None) -> str:
+    return run("virsh", "--quiet", *(["--connect", uri] if uri else []), *args)
+
+
+def virsh_fails(*args: str, uri: Optional[str] = None) -> str:
     """Runs a virsh command that must fail, and returns its error."""
     try:
         output = virsh(*args, uri=uri)
@@ -45,7 +49,7 @@ def virsh_fails(*args: str, uri: str = QEMU) -> str:
 
 
 @contextlib.contextmanager
-def connection(uri: str = QEMU) -> Iterator[libvirt.virConnect]:
+def connection(uri: Optional[str] = None) -> Iterator[libvirt.virConnect]:
     opened = libvirt.open(uri)
     try:
         yield opened
@@ -62,16 +66,22 @@ def file_of(text: str) -> Iterator[str]:
         yield file.name
 
 
-def wait_until(what: str, condition: Callable[[], T], seconds: float = 10) -> T:
-    """Polls until the condition's value is true, and returns it."""
+def is_so_within(seconds: float, condition: Callable[[], T]) -> T:
+    """Polls until the condition's value is true, or the time is over, and returns the last value."""
     deadline = time.monotonic() + seconds
     while True:
         value = condition()
-        if value:
+        if value or time.monotonic() > deadline:
             return value
-        if time.monotonic() > deadline:
-            raise AssertionError(f"still not so after {seconds} s: {what}")
         time.sleep(0.02)
+
+
+def wait_until(what: str, condition: Callable[[], T], seconds: float = 10) -> T:
+    """Polls until the condition's value is true, and returns it."""
+    value = is_so_within(seconds, condition)
+    if not value:
+        raise AssertionError(f"still not so after {seconds} s: {what}")
+    return value
 
 
 def wait_until_passes(assertion: Callable[[], None], seconds: float = 10) -> None:

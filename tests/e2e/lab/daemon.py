@@ -3,7 +3,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import pathlib
+import re
+import signal
+from typing import Iterator
 
 from .commands import CommandFailed, run
 
@@ -41,6 +46,44 @@ def pid() -> int | None:
         return int(run("sandbox-libvirtd", "pid"))
     except CommandFailed:
         return None
+
+
+@contextlib.contextmanager
+def frozen() -> Iterator[None]:
+    """It does nothing while the block lasts."""
+    process = pid()
+    assert process, "it does not run"
+    os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(process, signal.SIGCONT)
+
+
+def cpu_seconds() -> float:
+    """The processor's time that it has used."""
+    fields = _proc("stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def memory_kib() -> int:
+    """Its own memory, without what it has mapped of files."""
+    return int(re.search(r"^RssAnon:\s+(\d+) kB", _proc("status").read_text(), re.MULTILINE)[1])
+
+
+def descriptors() -> list[str]:
+    """What it has open."""
+    found = []
+    for path in _proc("fd").iterdir():
+        try:
+            found.append(os.readlink(path))
+        except FileNotFoundError:
+            pass  # closed meanwhile
+    return found
+
+
+def _proc(name: str) -> pathlib.Path:
+    return pathlib.Path(f"/proc/{pid()}/{name}")
 
 
 def log_size() -> int:

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+import re
 from typing import ClassVar
 from xml.etree import ElementTree
 
-from .commands import LXC, QEMU, file_of, virsh, virsh_fails, wait_until
+from .commands import LXC, QEMU, file_of, is_so_within, virsh, virsh_fails, wait_until
 from .network import Nic
 
 
@@ -99,6 +100,10 @@ class Guest:
                 return interface
         raise AssertionError(f"{nic.mac} is not in {self.status_file}")
 
+    def device(self, nic: Nic) -> str:
+        """The host's end of it: a tap or veth device."""
+        return self.status_interface(nic).find("target").get("dev", "")
+
     def status_class_id(self, nic: Nic) -> int | None:
         found = self.status_interface(nic).find("actual/class")
         return None if found is None else int(found.get("id", ""))
@@ -111,9 +116,17 @@ class LxcGuest(Guest):
     status_dir = pathlib.Path("/run/libvirt/lxc")
 
     def create(self) -> None:
-        super().create()
-        # libvirt's driver learns of it a moment later, and attaches no device before.
-        wait_until("the guest's init is known", lambda: "<init pid=" in self.status_file.read_text())
+        """Creates it until the driver knows its init, without which it attaches no device.
+
+        The driver learns of it by a notice, and loses one that comes before it has said who takes
+        it: virLXCMonitorNew (src/lxc/lxc_monitor.c) registers the socket first, the program after.
+        """
+        for _ in range(3):
+            super().create()
+            if is_so_within(5, lambda: re.search("<init pid='[1-9]", self.status_file.read_text())):
+                return
+            self.destroy()
+        raise AssertionError(f"{self.name} was created, and its init never known")
 
     def nic_xml(self, nic: Nic) -> str:
         return nic.xml(with_addresses=True)

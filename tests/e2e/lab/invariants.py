@@ -14,6 +14,7 @@ from .network import Network, Port
 from .traffic import send_frames
 
 ROOT, CATCHMENT = 1, 2
+OWN_PREFERENCES = (kernel.FLOOR_PREFERENCE, kernel.RESERVED_PREFERENCE)
 
 
 def check_tree(
@@ -105,13 +106,22 @@ def check_leaves(network: Network, class_ids: set[int]) -> None:
 
 
 def check_filters(network: Network, floored: list[Port]) -> None:
-    """One filter a floor, of every protocol, none that leads nowhere, and QEMU's table left free."""
+    """One filter a floor, of every protocol, none that leads elsewhere, and QEMU's table left free."""
     ours = [each for each in kernel.tc_filters(network.bridge) if each.preference == kernel.FLOOR_PREFERENCE]
-    targets = sorted(each.class_id for each in ours)
-    assert targets == sorted(class_floors(floored)), f"filters {targets}, ports {floored}"
+    targets = sorted((each.mac, each.class_id) for each in ours)
+    assert targets == sorted({(port.mac, port.class_id) for port in floored}), f"filters {targets}, ports {floored}"
     assert all(each.protocol == "all" for each in ours), ours
-    if floored:
+    others = [each for each in kernel.tc_filters(network.bridge) if each.preference not in OWN_PREFERENCES]
+    if floored and not others:  # where they have u32's table 800:, it cannot be reserved any more
         assert kernel.has_reservation(network.bridge), kernel.tc_filters_text(network.bridge)
+
+
+def check_tables(network: Network) -> None:
+    """Each table of our filters is led to. Those not in use any more go a moment later."""
+    # Where our preference were not there, no dump would show its tables.
+    assert f" pref {kernel.FLOOR_PREFERENCE} u32 " in kernel.tc_filters_text(network.bridge)
+    tables, links = kernel.u32_tables(network.bridge)
+    assert tables == links, kernel.tc_filters_text(network.bridge)
 
 
 def check_status_files(network: Network, inbound: dict[str, int], floored: list[Port]) -> None:

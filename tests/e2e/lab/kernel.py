@@ -14,7 +14,7 @@ import os
 import re
 import socket
 import struct
-from typing import Iterator
+from typing import Iterator, Optional
 
 from .commands import CommandFailed, run
 
@@ -26,10 +26,13 @@ TCA_HTB_PARMS, TCA_HTB_RATE64, TCA_HTB_CEIL64 = 1, 6, 7
 TCA_STATS_BASIC = 1
 
 RTMGRP_TC = 8
+SO_RCVBUFFORCE = 33
+RECEIVE_BUFFER = 64 << 20  # for all that happens between two counts
 TC_MESSAGES = range(36, 47)  # RTM_NEWQDISC … RTM_GETTFILTER
 
 FLOOR_PREFERENCE = 10
 RESERVED_PREFERENCE = 2
+FIRST_ROOT_TABLE = 0x800  # a preference's own
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,13 +43,15 @@ class Class:
     parent: int
     rate: int
     ceil: int
+    burst: int  # this and cburst: in the kernel's ticks
+    cburst: int
     quantum: int
     bytes: int
     packets: int
 
-    def shape(self) -> tuple[int, int, int, int, int]:
+    def shape(self) -> tuple[int, ...]:
         """All but the counters."""
-        return (self.class_id, self.parent, self.rate, self.ceil, self.quantum)
+        return (self.class_id, self.parent, self.rate, self.ceil, self.burst, self.cburst, self.quantum)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +60,7 @@ class Filter:
     protocol: str
     handle: str
     class_id: int
+    mac: str  # that it matches; empty if it does not match one whole address and nothing else
 
 
 def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -91,7 +97,7 @@ def _class_of(message: bytes) -> Class | None:
     parameters = options[TCA_HTB_PARMS]
     rate = struct.unpack_from("=I", parameters, 8)[0]
     ceil = struct.unpack_from("=I", parameters, 20)[0]
-    quantum = struct.unpack_from("=I", parameters, 32)[0]
+    burst, cburst, quantum = struct.unpack_from("=III", parameters, 24)
     if TCA_HTB_RATE64 in options:
         rate = struct.unpack("=Q", options[TCA_HTB_RATE64])[0]
     if TCA_HTB_CEIL64 in options:
@@ -99,7 +105,9 @@ def _class_of(message: bytes) -> Class | None:
     basic = dict(_attributes(attributes[TCA_STATS2]))[TCA_STATS_BASIC]
     sent_bytes, sent_packets = struct.unpack_from("=QI", basic)
     root = parent == 0xFFFFFFFF
-    return Class(handle & 0xFFFF, 0 if root else parent & 0xFFFF, rate, ceil, quantum, sent_bytes, sent_packets)
+    return Class(
+        handle & 0xFFFF, 0 if root else parent & 0xFFFF, rate, ceil, burst, cburst, quantum, sent_bytes, sent_packets
+    )
 
 
 def tc_classes(device: str) -> dict[int, Class]:
@@ -144,11 +152,31 @@ def tc_filters(device: str) -> list[Filter]:
     pattern = re.compile(
         r"^filter parent 1: protocol (\S+) pref (\d+) \S+.*?(?:fh|handle) (\S+).*?flowid 1:([0-9a-f]+)"
     )
-    return [
-        Filter(int(found[2]), found[1], found[3], int(found[4], 16))
-        for found in map(pattern.match, tc_filters_text(device).splitlines())
-        if found
+    found = []
+    for each in re.split(r"^(?=filter )", tc_filters_text(device), flags=re.MULTILINE):
+        head = pattern.match(each)
+        if head:
+            found.append(Filter(int(head[2]), head[1], head[3], int(head[4], 16), _matched_mac(each)))
+    return found
+
+
+def _matched_mac(filter_text: str) -> str:
+    matches = re.findall(r"match (\w+)/(\w+) at (-?\d+)", filter_text)
+    if [(mask, at) for _, mask, at in matches] != [("0000ffff", "-16"), ("ffffffff", "-12")]:
+        return ""
+    return bytes.fromhex(matches[0][0][4:] + matches[1][0]).hex(":")
+
+
+def u32_tables(device: str) -> tuple[set[str], set[str]]:
+    """The u32 tables at our preference but for its root table, and those that a node leads to."""
+    lines = [
+        line
+        for line in tc_filters_text(device).splitlines()
+        if line.startswith(f"filter parent 1: protocol all pref {FLOOR_PREFERENCE} u32 ")
     ]
+    tables = {found[1] for line in lines if (found := re.search(r" fh ([0-9a-f]+): ht divisor ", line))}
+    links = {found[1] for line in lines if (found := re.search(r" link ([0-9a-f]+): ", line))}
+    return {table for table in tables if int(table, 16) < FIRST_ROOT_TABLE}, links
 
 
 def has_reservation(device: str) -> bool:
@@ -163,11 +191,14 @@ def has_reservation(device: str) -> bool:
 
 
 class ChangeMonitor:
-    """Counts the changes to a device's qdiscs, classes and filters while the block lasts."""
+    """Counts the changes to a device's qdiscs, classes and filters while the block lasts: all, or
+    those that one process asked for."""
 
-    def __init__(self, device: str) -> None:
+    def __init__(self, device: str, by_pid: Optional[int] = None) -> None:
+        self._by_pid = by_pid
         self._ifindex = socket.if_nametoindex(device)
         self._link = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+        self._link.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER)
         self._link.bind((0, RTMGRP_TC))
         self._link.setblocking(False)
         self.changes = 0
@@ -185,8 +216,10 @@ class ChangeMonitor:
             while True:
                 data = self._link.recv(1 << 20)
                 while data:
-                    length, kind = struct.unpack_from("=IH", data)
-                    if kind in TC_MESSAGES and struct.unpack_from("=i", data, 20)[0] == self._ifindex:
+                    length, kind, _, _, port = struct.unpack_from("=IHHII", data)
+                    about_it = kind in TC_MESSAGES and struct.unpack_from("=i", data, 20)[0] == self._ifindex
+                    # A socket's address is its owner's process ID, with the number of the socket above.
+                    if about_it and self._by_pid in (None, port & 0x3FFFFF):
                         self.changes += 1
                     data = data[(length + 3) & ~3 :]
         return self.changes

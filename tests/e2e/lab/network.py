@@ -119,6 +119,7 @@ class Network:
     forward: Optional[str] = "open"  # no firewall rules: quicker than nat
     name: str = ""
     services: bool = False  # DHCP and DNS, which are of no use to our guests
+    bridge_options: str = ""  # more attributes of <bridge>
     _numbers: Iterator[int] = dataclasses.field(default_factory=lambda: itertools.count(11), repr=False)
 
     def __post_init__(self) -> None:
@@ -148,7 +149,7 @@ class Network:
             f"<network><name>{self.name}</name>"
             f"<uuid>{uuid.uuid5(uuid.NAMESPACE_DNS, self.name)}</uuid>"
             f"{self.forward and f'<forward mode={self.forward!r}/>' or ''}"
-            f"<bridge name='{self.bridge}' stp='off' delay='0'/>"
+            f"<bridge name='{self.bridge}' stp='off' delay='0' {self.bridge_options}/>"
             f"<mac address='52:54:00:{self.index:02x}:ff:01'/>"
             f"{bandwidth_xml(self.inbound, self.outbound)}{addresses}</network>"
         )
@@ -207,7 +208,7 @@ class Network:
     def classes(self) -> dict[int, kernel.Class]:
         return kernel.tc_classes(self.bridge)
 
-    def shapes(self) -> dict[int, tuple[int, int, int, int, int]]:
+    def shapes(self) -> dict[int, tuple[int, ...]]:
         """The classes without their counters."""
         return {class_id: each.shape() for class_id, each in self.classes().items()}
 

@@ -24,6 +24,7 @@ class PortStatus:
 @dataclasses.dataclass(frozen=True)
 class NetworkStatus:
     bridge: str
+    state: str  # of the tree: kept, contested, broken, absent
     inbound: dict[str, int]
     ports: dict[str, PortStatus]  # by UUID
 
@@ -43,6 +44,7 @@ def read(network: str) -> NetworkStatus:
     assert len({port.uuid for port in ports}) == len(ports), f"{path} has a port twice"
     return NetworkStatus(
         bridge=root.find("bridge").get("name", ""),
+        state="kept" if root.find("tree") is None else root.find("tree").get("state", ""),
         inbound={key: int(value) for key, value in root.find("bandwidth/inbound").attrib.items()},
         ports={port.uuid: port for port in ports},
     )
