@@ -186,6 +186,8 @@ private:
         picture_.has_our_preference |= ours;
         if (preference == libvirt_preference)
             picture_.libvirt_protocol = protocol;
+        else if (!ours && object.kind == "u32")
+            picture_.has_other_u32 = true;
         // The preference itself is dumped as an object with neither handle nor options.
         if (object.header.tcm_handle == 0)
             return;

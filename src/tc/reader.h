@@ -32,6 +32,7 @@ struct Picture {
     bool has_our_preference = false;
     std::optional<std::uint16_t> libvirt_protocol; // of the preference that libvirt uses, if it is there
     bool has_reservation = false;               // u32 table 7fe: at preference 2
+    bool has_other_u32 = false;                 // any other preference of u32's, empty ones among them
     std::uint16_t our_root_table = 0;
     std::set<std::uint16_t> tables;             // of u32, whosever they are
 };

@@ -37,13 +37,14 @@ Tree Translator::load(Picture picture)
     has_our_preference_ = picture.has_our_preference;
     libvirt_protocol_ = picture.libvirt_protocol;
     has_reservation_ = picture.has_reservation;
+    has_other_u32_ = picture.has_other_u32;
     our_root_table_ = picture.our_root_table;
     our_nodes_ = std::move(picture.our_nodes);
     addresses_ = {};
     foreign_.clear();
     leaf_.reset();
     if (!tree.root) {
-        has_our_preference_ = has_reservation_ = false;
+        has_our_preference_ = has_reservation_ = has_other_u32_ = false;
         libvirt_protocol_.reset();
         return tree;
     }
@@ -123,9 +124,12 @@ std::vector<Reversible> Translator::add_root()
     return requests;
 }
 
+// An empty preference of theirs counts: it keeps hidden tables, and comes first, like any other. (The
+// kernel takes the last one away when it is emptied, and no other: u32_delete, net/sched/cls_u32.c.)
 bool Translator::others_use_u32() const
 {
-    return std::ranges::any_of(foreign_, [](const auto& at) { return at.kind == "u32"; });
+    return has_other_u32_ ||
+           std::ranges::any_of(foreign_, [](const auto& at) { return at.kind == "u32"; });
 }
 
 bool Translator::others_use_libvirt_preference() const

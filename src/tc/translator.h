@@ -49,6 +49,7 @@ private:
     bool has_our_preference_ = false;
     std::optional<std::uint16_t> libvirt_protocol_;
     bool has_reservation_ = false;
+    bool has_other_u32_ = false;
     std::vector<ForeignFilter> foreign_;
     std::uint16_t our_root_table_ = 0;
     std::vector<std::uint32_t> our_nodes_;

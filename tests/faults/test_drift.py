@@ -97,6 +97,12 @@ DRIFTS = [
         "filter-to-a-class-that-goes",
         "tc class add dev @ parent 1:1 classid 1:77 htb rate 8mbit\n" + FOREIGN_U32.format(30, 77),
     ),
+    Drift(
+        "filters-removed-beside-an-empty-u32",
+        FOREIGN_U32.format(100, 3)
+        + "\ntc filter del dev @ parent 1: protocol ip pref 100 handle 802::7 u32"
+        + "\ntc filter del dev @ parent 1: protocol all pref 10",
+    ),
     Drift("fifty-commands-at-once", script_of_fifty()),
     Drift(
         "root-removed-many-times",

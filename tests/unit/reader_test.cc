@@ -287,6 +287,17 @@ TEST_F(CannedDump, CallsAnotherProtocolInOurPreferenceStrange)
     EXPECT_TRUE(read().ours.strange);
 }
 
+TEST_F(CannedDump, SeesOthersPreferencesOfU32ThoughTheyAreEmpty)
+{
+    add_root();
+    add(RTM_NEWTFILTER, 0x10000, 0, at(2, ETH_P_IP), nothing("u32"));
+    add(RTM_NEWTFILTER, 0x10000, 0, at(10), nothing("u32"));
+    add(RTM_NEWTFILTER, 0x10000, 0, at(7), nothing("matchall"));
+    EXPECT_FALSE(read().has_other_u32);
+    add(RTM_NEWTFILTER, 0x10000, 0, at(100, ETH_P_IP), nothing("u32"));
+    EXPECT_TRUE(read().has_other_u32);
+}
+
 TEST_F(CannedDump, ReadsFiltersOfOthers)
 {
     add_root();
@@ -390,6 +401,19 @@ TEST(TranslatorLoad, MakesFiltersAnewWhereLibvirtsPreferenceIsGone)
     EXPECT_EQ(requests[1].request, (Request{Verb::add, U32Table{reserved_table, 1, {libvirt_preference, ip_protocol}}}));
     EXPECT_EQ(std::get<U32Table>(requests[2].request.object).id, 1);
     EXPECT_EQ(std::get<U32Link>(requests[3].request.object).to, 1);
+}
+
+TEST(TranslatorLoad, KeepsTheReservationWhereOthersHaveAnEmptyPreference)
+{
+    Picture picture;
+    picture.qdiscs[TC_H_ROOT] = htb();
+    picture.libvirt_protocol = ip_protocol;
+    picture.has_reservation = picture.has_other_u32 = true;
+    picture.tables = {reserved_table, 0x800, 0x802};
+    Translator translator;
+    EXPECT_FALSE(translator.load(picture).filters);
+    for (const auto& [request, undo] : translator.translate(AddFilters{}))
+        EXPECT_EQ(request.verb, Verb::add);
 }
 
 TEST(TranslatorLoad, LeavesLibvirtsFiltersInPlace)
