@@ -32,7 +32,7 @@ LACKING = BUILD / "tests/e2e/lacking.so"
 def test_unknown_version_leaves_the_stock_driver_as_it_is(lab: Workbench, libvirtd) -> None:
     libvirtd.stop()
     start_of_log = daemon.log_size()
-    run("env", f"LD_PRELOAD={FAKE_VERSION}", "sandbox-libvirtd", "start")
+    libvirtd.start("--preload", str(FAKE_VERSION))
     try:
         network = lab.plain_network()
         network.create_port(network.nic())
