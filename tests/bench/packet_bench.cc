@@ -66,10 +66,12 @@ constexpr unsigned most_ports = 4096;
 // Far above what one processor sends to one guest.
 constexpr KilobytesPerSecond floor_of_each{1'000'000};
 constexpr KilobytesPerSecond average{2 * most_ports * floor_of_each.count};
-// At least one to each port, so that a sample leaves the caches as the next one like it finds them; a
-// long flat list empties them with every frame.
-constexpr std::size_t least_frames = 1024;
+// A sample is about this many frames, or one to each port if that is more. Of a flat list it is fewer:
+// a long one takes long, and empties the caches with every frame.
+constexpr std::size_t least_frames = 2048;
 constexpr std::size_t frames_of_flat = 256;
+// Variants on the same tree take turns after this many frames or one to each port.
+constexpr std::size_t least_turn = 256;
 
 void check(bool good, const std::string& what)
 {
@@ -298,8 +300,8 @@ void describe_ways(tc::Netlink& netlink, Scene& scene)
 // does not depend on how many targets there are, so the sender's own cost is the same for all.
 class Sender {
 public:
-    Sender(Scene& scene, bool by_priority, std::vector<std::size_t> order)
-        : scene_(scene), order_(std::move(order)), socket_(socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0))
+    Sender(Scene& scene, bool by_priority, const std::vector<std::size_t>& order)
+        : scene_(scene), socket_(socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0))
     {
         check_errno(socket_ >= 0, "cannot open a packet socket");
         sockaddr_ll address{};
@@ -307,7 +309,7 @@ public:
         address.sll_ifindex = scene.ifindex;
         check_errno(bind(socket_, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0,
                     "cannot bind a packet socket");
-        for (const std::size_t at : order_) {
+        for (const std::size_t at : order) {
             const auto& [mac, id] = scene.targets[at];
             frames_.push_back({mac, by_priority ? tc::class_handle(id) : 0});
             classes_.push_back(scene.filters == "none" ? catchment_class : id);
@@ -319,16 +321,16 @@ public:
     Sender(const Sender&) = delete;
     Sender& operator=(const Sender&) = delete;
 
-    // One pass over the order; CPU time of this thread a frame, in nanoseconds.
-    double send()
+    // The frames of one turn; CPU time of this thread for all of them, in nanoseconds.
+    double send(std::size_t first, std::size_t count)
     {
         const double start = now();
-        for (std::size_t first = 0; first < frames_.size(); first += batch)
-            send_batch(first);
+        for (std::size_t at = first; at < first + count; at += batch)
+            send_batch(at, std::min(batch, first + count - at));
         const double taken = now() - start;
-        for (const ClassId id : classes_)
-            ++scene_.sent[id.minor];
-        return taken / static_cast<double>(frames_.size());
+        for (std::size_t at = first; at < first + count; ++at)
+            ++scene_.sent[classes_[at].minor];
+        return taken;
     }
 
 private:
@@ -366,9 +368,8 @@ private:
         message.msg_controllen = controls_[i].bytes.size();
     }
 
-    void send_batch(std::size_t first)
+    void send_batch(std::size_t first, std::size_t count)
     {
-        const std::size_t count = std::min(batch, frames_.size() - first);
         for (std::size_t i = 0; i < count; ++i) {
             const Frame& frame = frames_[first + i];
             std::memcpy(bytes_[i].data(), frame.mac.bytes.data(), frame.mac.bytes.size());
@@ -380,7 +381,6 @@ private:
     }
 
     Scene& scene_;
-    std::vector<std::size_t> order_;
     int socket_;
     std::vector<Frame> frames_;
     std::vector<ClassId> classes_;
@@ -423,18 +423,16 @@ void check_counters(const Scene& scene)
          });
 }
 
+// Variants on one tree that are compared with one another.
 struct Run {
     const Scene& scene;
-    const char* variant;
     const char* to; // "all" or "one"
-    std::unique_ptr<Sender> sender;
+    std::size_t frames, turn;
+    std::map<std::string, Sender> variants{};
 };
 
-std::vector<std::size_t> order_of(const Scene& scene, bool all)
+std::vector<std::size_t> order_of(const Scene& scene, bool all, std::size_t frames)
 {
-    const std::size_t frames = scene.filters == "flat" ? frames_of_flat
-                               : all ? std::max<std::size_t>(least_frames, scene.ports)
-                                     : least_frames;
     if (!all)
         return std::vector<std::size_t>(frames, scene.worst);
     std::vector<std::size_t> order(std::max<std::size_t>(frames, scene.ports));
@@ -451,15 +449,30 @@ void add_runs(std::vector<Run>& runs, Scene& scene)
     for (const bool all : {true, false}) {
         if (scene.filters == "none" && !all)
             continue; // one class takes them all, whichever address they have
-        const auto add = [&](const std::string& variant) {
-            const bool by_priority = variant == "priority";
-            runs.push_back({scene, by_priority ? "priority" : scene.filters.c_str(), all ? "all" : "one",
-                            std::make_unique<Sender>(scene, by_priority, order_of(scene, all))});
-        };
-        add(scene.filters);
+        const std::size_t each = all ? scene.ports : 1;
+        const bool flat = scene.filters == "flat";
+        const std::size_t turn = flat ? frames_of_flat : std::max(least_turn, each);
+        const std::size_t frames = flat ? turn : turn * std::max<std::size_t>(1, least_frames / turn);
+        Run& run = runs.emplace_back(Run{scene, all ? "all" : "one", frames, turn});
+        const auto order = order_of(scene, all, frames);
+        run.variants.try_emplace(scene.filters, scene, false, order);
         if (scene.filters == "ours")
-            add("priority");
+            run.variants.try_emplace("priority", scene, true, order);
     }
+}
+
+void take_sample(Run& run)
+{
+    std::map<std::string, double> taken;
+    for (auto& [variant, sender] : run.variants)
+        sender.send(0, run.turn); // what the caches hold must not depend on what ran before
+    for (std::size_t first = 0; first < run.frames; first += run.turn)
+        for (auto& [variant, sender] : run.variants)
+            taken[variant] += sender.send(first, run.turn);
+    for (const auto& [variant, sum] : taken)
+        std::printf("{\"kind\": \"%s\", \"ports\": %u, \"filters\": \"%s\", \"to\": \"%s\", \"ns\": %.2f}\n",
+                    run.scene.kind.c_str(), run.scene.ports, variant.c_str(), run.to,
+                    sum / static_cast<double>(run.frames));
 }
 
 void stay_on_this_processor()
@@ -512,12 +525,8 @@ void run(int rounds, const std::vector<unsigned>& sizes, const std::vector<std::
     }
     stay_on_this_processor();
     for (int round = 0; round < rounds; ++round) {
-        for (std::size_t i = 0; i < runs.size(); ++i) {
-            const Run& at = runs[round % 2 ? i : runs.size() - 1 - i];
-            at.sender->send(); // what the caches hold of it must not depend on what ran before
-            std::printf("{\"kind\": \"%s\", \"ports\": %u, \"filters\": \"%s\", \"to\": \"%s\", \"ns\": %.2f}\n",
-                        at.scene.kind.c_str(), at.scene.ports, at.variant, at.to, at.sender->send());
-        }
+        for (std::size_t i = 0; i < runs.size(); ++i)
+            take_sample(runs[round % 2 ? i : runs.size() - 1 - i]);
     }
     for (const Scene& scene : scenes)
         check_counters(scene);

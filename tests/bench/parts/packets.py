@@ -1,0 +1,267 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What one frame costs in a tree, by the number of ports and the kind of their addresses.
+
+packet-bench (tests/bench/packet_bench.cc) makes the trees and sends; its samples are the sender's CPU time
+for a frame (CLOCK_THREAD_CPUTIME_ID), in nanoseconds, of all variants in turn.
+"""
+
+from __future__ import annotations
+
+import collections
+import json
+import pathlib
+import random
+import statistics
+import subprocess
+from typing import TYPE_CHECKING, Any, Sequence
+
+from measuring import Figure, Options, goal, ratio, summary
+
+if TYPE_CHECKING:
+    from report import Page
+
+TITLE = "Cost of a packet"
+
+KINDS = {
+    "random": "52:54:00 and three random bytes, as libvirt makes them",
+    "sequential": "counted up from 52:54:00:00:00:00",
+    "same last two bytes": "four bytes vary, the last two are the same for all",
+    "same first four bytes": "two bytes vary",
+    "four values a byte": "each of the six bytes has one of four values, so that no byte tells many apart",
+}
+QUICK_KINDS = ("random", "four values a byte")
+PORTS = (1, 16, 256, 4096)
+FEWEST, MOST = PORTS[0], PORTS[-1]
+ROUNDS, QUICK_ROUNDS = 220, 40
+LIMIT = 1.1
+
+Key = tuple[str, int, str, str]
+"""Kind of addresses, ports, variant (ours, priority, flat, none), and to whom: all or one."""
+Samples = dict[Key, list[float]]
+
+
+def processor_ticks() -> tuple[int, int]:
+    """Of all processors since boot, those in softirq, and all that were not idle (/proc/stat)."""
+    line = pathlib.Path("/proc/stat").read_text().splitlines()[0]
+    user, nice, system, _idle, _iowait, irq, softirq = map(int, line.split()[1:8])
+    return softirq, user + nice + system + irq + softirq
+
+
+def differences(over: Sequence[float], under: Sequence[float]) -> list[float]:
+    return [a - b for a, b in zip(over, under, strict=True)]
+
+
+def ratio_of_medians(over: Sequence[float], under: Sequence[float]) -> Figure:
+    """For small differences of large figures, whose pairs say little: with the spread of 200 resamplings."""
+    chance = random.Random(1)
+
+    def resampled(values: Sequence[float]) -> float:
+        return statistics.median(chance.choices(values, k=len(values)))
+
+    spread = summary([resampled(over) / resampled(under) for _ in range(200)])
+    return spread | {"median": statistics.median(over) / statistics.median(under), "samples": len(over)}
+
+
+def run(options: Options, kinds: Sequence[str], ports: Sequence[int]) -> tuple[Samples, list[dict[str, Any]]]:
+    """The samples, and what packet-bench says of our tables. It fails when a frame was in a wrong class."""
+    rounds = QUICK_ROUNDS if options.quick else ROUNDS
+    program = options.build_dir / "tests/bench/packet-bench"
+    command = [program, str(rounds), ",".join(map(str, ports)), *kinds]
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=360).stdout
+    samples: Samples = collections.defaultdict(list)
+    scenes = []
+    for line in map(json.loads, output.splitlines()):
+        if "ns" in line:
+            samples[line["kind"], line["ports"], line["filters"], line["to"]].append(line["ns"])
+        else:
+            scenes.append(line)
+    return samples, scenes
+
+
+def measure(options: Options) -> dict[str, Any]:
+    kinds = QUICK_KINDS if options.quick else tuple(KINDS)
+    ports = (FEWEST, MOST) if options.quick else PORTS
+    softirq, busy = processor_ticks()
+    samples, scenes = run(options, kinds, ports)
+    softirq_after, busy_after = processor_ticks()
+
+    def classification(kind: str, count: int, to: str) -> list[float]:
+        return differences(samples[kind, count, "ours", to], samples[kind, count, "priority", to])
+
+    # With one port all kinds of addresses are the same.
+    base = {to: [ns for kind in kinds for ns in classification(kind, FEWEST, to)] for to in ("all", "one")}
+    first = kinds[0]  # that of the flat lists and of the trees without filters
+    flat = {
+        (count, to): differences(samples[first, count, "flat", to], samples[first, count, "priority", to])
+        for count in ports
+        for to in ("all", "one")
+    }
+    ours = []
+    for scene in scenes:
+        kind, count = scene["scene"], scene["ports"]
+        cell = scene | {"to": {}}
+        for to in "all", "one":
+            cost = classification(kind, count, to)
+            cell["to"][to] = {
+                "frame": summary(samples[kind, count, "ours", to]),
+                "classes": summary(samples[kind, count, "priority", to]),
+                "classification": summary(cost),
+                "frame to fewest": ratio(samples[kind, count, "ours", to], samples[kind, FEWEST, "ours", to]),
+                "classes to fewest": ratio(samples[kind, count, "priority", to], samples[kind, FEWEST, "priority", to]),
+                "classification to fewest": ratio_of_medians(cost, base[to]),
+                "flat to ours": ratio_of_medians(flat[count, to], cost),
+            }
+        ours.append(cell)
+
+    def worst(to: str, figure: str) -> dict[str, Any]:
+        """The cell of the kind that does worst with most ports."""
+        return max((cell for cell in ours if cell["ports"] == MOST), key=lambda cell: cell["to"][to][figure]["median"])
+
+    goals = []
+    for what, to, figure in (
+        (f"A frame, {MOST} ports against {FEWEST}, to the guest with the longest way", "one", "frame to fewest"),
+        (f"A frame, {MOST} ports against {FEWEST}, to all guests in turn", "all", "frame to fewest"),
+        (f"Classification alone, {MOST} ports against {FEWEST}, same guest", "one", "classification to fewest"),
+    ):
+        cell = worst(to, figure)
+        goals.append(goal(f"{what} (worst kind of addresses: {cell['scene']})", cell["to"][to][figure], at_most=LIMIT))
+    return {
+        "goals": goals,
+        "ours": ours,
+        "others": [
+            {
+                "ports": count,
+                "none": summary(samples[first, count, "none", "all"]),
+                "flat": {to: summary(samples[first, count, "flat", to]) for to in ("all", "one")},
+                "flat classification": {to: summary(flat[count, to]) for to in ("all", "one")},
+            }
+            for count in ports
+        ],
+        "softirq": (softirq_after - softirq) / (busy_after - busy),
+    }
+
+
+def ns(figure: Figure) -> str:
+    return f"{figure['median']:.0f} ({figure['low']:.0f} – {figure['high']:.0f})"
+
+
+def times(figure: Figure) -> str:
+    return f"{figure['median']:.2f} ({figure['low']:.2f} – {figure['high']:.2f})"
+
+
+def section(results: dict[str, Any], page: Page) -> None:
+    ours, others = results["ours"], results["others"]
+    by_kind = collections.defaultdict(dict)
+    for cell in ours:
+        by_kind[cell["scene"]][cell["ports"]] = cell
+    first = ours[0]["scene"]
+    page.paragraph(
+        "Frames of 60 bytes, by AF_PACKET and sendmmsg, to a bridge with our tree. The cost is the CPU time of the "
+        "sender: the frame's way through the qdisc runs there "
+        f"(softirqs took {results['softirq']:.1%} of the machine's busy time meanwhile). Rates are so high that no frame "
+        "waits; in the end each class had counted exactly the frames meant for it. *Classification* is what a frame costs more "
+        "than one whose class the sender names by SO_PRIORITY, in the same tree: HTB asks no filter then. *To all*: each "
+        "frame goes to another guest, in shuffled order. *To one*: all go to the guest with the longest way through "
+        "the filters. *Flat list*: one u32 filter an address, all in one list; to the last of them, and to all. *None*: the "
+        "same classes, no filters; all frames are of the default class."
+    )
+    page.table(
+        (
+            "addresses", "ports", "tables passed: mean, most", "matches compared: mean, most", "classification, to one: ns",
+            f"× {FEWEST} port", "flat list / ours", "classification, to all: ns", "flat list / ours",
+        ),
+        [
+            (
+                cell["scene"],
+                cell["ports"],
+                f"{cell['tables passed']:.2f}, {cell['most tables passed']}",
+                f"{cell['matches compared']:.2f}, {cell['most matches compared']}",
+                ns(cell["to"]["one"]["classification"]),
+                times(cell["to"]["one"]["classification to fewest"]),
+                f"{cell['to']['one']['flat to ours']['median']:.1f}",
+                ns(cell["to"]["all"]["classification"]),
+                f"{cell['to']['all']['flat to ours']['median']:.1f}",
+            )
+            for cell in ours
+        ],
+    )
+    page.paragraph("The kinds of addresses: " + "; ".join(f"*{kind}*: {KINDS[kind]}" for kind in by_kind) + ".")
+    page.paragraph(f"The whole frame, in nanoseconds, and as a ratio to the same with {FEWEST} port:")
+    page.table(
+        ("addresses", "ports", "to one", "ratio", "to all", "ratio", "to all, without classification", "ratio"),
+        [
+            (
+                cell["scene"],
+                cell["ports"],
+                ns(cell["to"]["one"]["frame"]),
+                times(cell["to"]["one"]["frame to fewest"]),
+                ns(cell["to"]["all"]["frame"]),
+                times(cell["to"]["all"]["frame to fewest"]),
+                ns(cell["to"]["all"]["classes"]),
+                times(cell["to"]["all"]["classes to fewest"]),
+            )
+            for cell in ours
+        ]
+        + [("flat list", at["ports"], ns(at["flat"]["one"]), "", ns(at["flat"]["all"]), "", "", "") for at in others]
+        + [("none", at["ports"], "", "", ns(at["none"]), "", "", "") for at in others],
+    )
+    explain(results, by_kind, page)
+    medians = lambda figure_of: [(at["ports"], figure_of(at)["median"]) for at in others]
+    page.plot(
+        "packets-frame", "CPU time of a frame", "ports", "ns", {
+            "flat list, to the last": medians(lambda at: at["flat"]["one"]),
+            "flat list, to all": medians(lambda at: at["flat"]["all"]),
+            f"ours ({first}), to all": medians(lambda at: by_kind[first][at["ports"]]["to"]["all"]["frame"]),
+            f"ours ({first}), to one": medians(lambda at: by_kind[first][at["ports"]]["to"]["one"]["frame"]),
+            "classes named by the sender, to all": medians(lambda at: by_kind[first][at["ports"]]["to"]["all"]["classes"]),
+            "none": medians(lambda at: at["none"]),
+        }, logx=True, logy=True,
+    )
+    page.plot(
+        "packets-classification", "Classification alone, to one guest", "ports", "ns", {
+            kind: [(count, cell["to"]["one"]["classification"]["median"]) for count, cell in cells.items()]
+            for kind, cells in by_kind.items()
+        }, logx=True,
+    )
+
+
+def explain(results: dict[str, Any], by_kind: dict[str, dict[int, Any]], page: Page) -> None:
+    """Why a goal is not met, from the figures."""
+    most = [cells[MOST] for cells in by_kind.values()]
+    to_one, to_all, alone = results["goals"]
+    if not to_one["met"]:
+        classes = max(cell["to"]["one"]["classes to fewest"]["median"] for cell in most)
+        page.paragraph(
+            f"The goal for a frame to one guest is not met. With the class named by the sender the same frame costs up to "
+            f"{classes:.2f} times what it costs with {FEWEST} port; the rest is the longer way through the tables."
+        )
+    if not to_all["met"]:
+        classes = [cell["to"]["all"]["classes to fewest"]["median"] for cell in most]
+        cold = [
+            cell["to"]["all"]["classification"]["median"] - cell["to"]["one"]["classification"]["median"] for cell in most
+        ]
+        page.paragraph(
+            f"The goal for frames to all guests in turn is not met, and "
+            f"{'could not be met by any filter' if min(classes) > LIMIT else 'the filters alone are the reason'}: with {MOST} "
+            f"classes in turn and no filter asked at all, a frame costs {min(classes):.2f} to {max(classes):.2f} times what it "
+            f"costs with {FEWEST}, as the memory of each class is no longer in the processor's cache when its next frame "
+            f"comes. Of the classification's time then, {min(cold):.0f} to {max(cold):.0f} ns are for the same reason: that "
+            "much more it takes than in the same tree when all frames go to one guest, by the longest way there is."
+        )
+    if not alone["met"]:
+        way = by_kind["random"]
+        text = (
+            "The goal for classification alone is not met. A u32 table has at most 256 buckets, so that one table leaves "
+            f"{MOST} addresses in buckets of {MOST // 256} at best; a second table takes "
+            f"{way[MOST]['to']['one']['classification']['median'] - way[FEWEST]['to']['one']['classification']['median']:.0f} ns "
+            f"more than one port does ({way[FEWEST]['to']['one']['classification']['median']:.0f} ns), "
+        )
+        lists = {at["ports"]: at["flat classification"]["one"]["median"] for at in results["others"]}
+        if MOST // 256 in lists:
+            text += (
+                f"a list of {MOST // 256} to its last would take {lists[MOST // 256] - lists[FEWEST]:.0f} ns more. "
+            )
+        page.paragraph(
+            text + "Of the whole frame the difference is "
+            f"{max(cell['to']['one']['frame to fewest']['median'] for cell in most) - 1:.1%} at most."
+        )
