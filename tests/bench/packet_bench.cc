@@ -70,6 +70,9 @@ constexpr KilobytesPerSecond average{2 * most_ports * floor_of_each.count};
 // a long one takes long, and empties the caches with every frame.
 constexpr std::size_t least_frames = 2048;
 constexpr std::size_t frames_of_flat = 256;
+// To send with a priority costs a check of the sender's rights, so all frames have one: this, which HTB
+// does not find, where the filters are to be asked.
+constexpr ClassId no_class = last_class;
 // Variants on the same tree take turns after this many frames or one to each port.
 constexpr std::size_t least_turn = 256;
 
@@ -311,7 +314,7 @@ public:
                     "cannot bind a packet socket");
         for (const std::size_t at : order) {
             const auto& [mac, id] = scene.targets[at];
-            frames_.push_back({mac, by_priority ? tc::class_handle(id) : 0});
+            frames_.push_back({mac, tc::class_handle(by_priority ? id : no_class)});
             classes_.push_back(scene.filters == "none" ? catchment_class : id);
         }
         for (std::size_t i = 0; i < batch; ++i)
