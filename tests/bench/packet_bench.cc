@@ -14,9 +14,10 @@
 // The trees are made by the product's own code. Rates are such that nothing is ever delayed. In the
 // end each class must have counted the frames that were meant for it, to the last one.
 //
-//     packet-bench ROUNDS PORTS[,PORTS…] KIND…
+//     packet-bench SECONDS PORTS[,PORTS…] KIND…
 //
-// prints a line of JSON for each of our trees, and one for each sample (nanoseconds a frame).
+// measures for that long, once all trees are there, and prints a line of JSON for each of our trees, and
+// one for each sample (nanoseconds a frame).
 //
 // In a network namespace of its own; needs root, and Linux 6.14 or later for the priority of a frame.
 #include "tc/netlink.h"
@@ -43,6 +44,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -63,6 +65,7 @@ namespace {
 using namespace virfloor;
 
 constexpr unsigned most_ports = 4096;
+constexpr int least_rounds = 10;
 // Far above what one processor sends to one guest.
 constexpr KilobytesPerSecond floor_of_each{1'000'000};
 constexpr KilobytesPerSecond average{2 * most_ports * floor_of_each.count};
@@ -251,7 +254,8 @@ void add_flat_list(tc::Netlink& netlink, const Scene& scene)
                                      htons(tc::any_protocol));
     }
     for (const auto& answer : netlink.transact(messages))
-        check(answer.error == 0, "flat list: " + std::string(std::strerror(answer.error)) + " " + answer.text);
+        check(answer.error == 0,
+              "flat list: " + std::string(std::strerror(answer.error)) + " " + answer.text);
 }
 
 void plug_all(const std::shared_ptr<tc::Netlink>& netlink, Scene& scene)
@@ -421,7 +425,8 @@ void check_counters(const Scene& scene)
     each([&](nl_cache** cache) { return rtnl_qdisc_alloc_cache(socket.get(), cache); },
          [&](rtnl_tc* at) {
              if (rtnl_tc_get_ifindex(at) == scene.ifindex)
-                 check(rtnl_tc_get_stat(at, RTNL_TC_DROPS) == 0 && rtnl_tc_get_stat(at, RTNL_TC_OVERLIMITS) == 0,
+                 check(rtnl_tc_get_stat(at, RTNL_TC_DROPS) == 0 &&
+                           rtnl_tc_get_stat(at, RTNL_TC_OVERLIMITS) == 0,
                        scene.device + ": frames were dropped or delayed");
          });
 }
@@ -494,7 +499,7 @@ void no_ipv6()
         std::fputs("1", file.get());
 }
 
-void run(int rounds, const std::vector<unsigned>& sizes, const std::vector<std::string>& chosen_kinds)
+void run(std::chrono::seconds time, const std::vector<unsigned>& sizes, const std::vector<std::string>& chosen_kinds)
 {
     check_errno(unshare(CLONE_NEWNET) == 0, "no network namespace of its own (it takes root)");
     no_ipv6();
@@ -505,7 +510,8 @@ void run(int rounds, const std::vector<unsigned>& sizes, const std::vector<std::
         scenes.push_back({kind, filters, devices.back(), ports});
     };
     for (const unsigned ports : sizes) {
-        check(ports > 0 && ports <= most_ports, "a number of ports is from 1 to " + std::to_string(most_ports));
+        check(ports > 0 && ports <= most_ports,
+              "a number of ports is from 1 to " + std::to_string(most_ports));
         for (const auto& kind : chosen_kinds) {
             check(kinds.contains(kind), "no such kind of addresses: " + kind);
             add_scene(kind, "ours", ports);
@@ -527,7 +533,8 @@ void run(int rounds, const std::vector<unsigned>& sizes, const std::vector<std::
         add_runs(runs, scene);
     }
     stay_on_this_processor();
-    for (int round = 0; round < rounds; ++round) {
+    const auto end = std::chrono::steady_clock::now() + time;
+    for (int round = 0; round < least_rounds || std::chrono::steady_clock::now() < end; ++round) {
         for (std::size_t i = 0; i < runs.size(); ++i)
             take_sample(runs[round % 2 ? i : runs.size() - 1 - i]);
     }
@@ -540,12 +547,12 @@ void run(int rounds, const std::vector<unsigned>& sizes, const std::vector<std::
 int main(int argc, char** argv)
 {
     try {
-        check(argc > 3, "usage: packet-bench ROUNDS PORTS[,PORTS…] KIND…");
+        check(argc > 3, "usage: packet-bench SECONDS PORTS[,PORTS…] KIND…");
         std::vector<unsigned> sizes;
         std::istringstream list(argv[2]);
         for (std::string size; std::getline(list, size, ',');)
             sizes.push_back(static_cast<unsigned>(std::atoi(size.c_str())));
-        run(std::atoi(argv[1]), sizes, {argv + 3, argv + argc});
+        run(std::chrono::seconds(std::atoi(argv[1])), sizes, {argv + 3, argv + argc});
         return EXIT_SUCCESS;
     } catch (const std::exception& error) {
         std::fprintf(stderr, "packet-bench: %s\n", error.what());
