@@ -5,11 +5,11 @@
 // through the qdisc of a bridge that then drops them, as it knows none of the addresses; so what
 // they cost is the sender's alone. Variants are measured in turn:
 //
-//     ours      our tree, our filters
-//     priority  the same tree, the class named by SO_PRIORITY, where HTB asks no filter: what the
-//               classes themselves cost
-//     flat      the same classes, one u32 filter an address in one list
-//     none      the same classes without filters: all frames are of the default class
+//     ours              our tree, our filters
+//     ours by priority  the class named by SO_PRIORITY, where HTB asks no filter: what the classes cost
+//     flat              the same classes, one u32 filter an address in one list
+//     flat by priority
+//     none              the same classes without filters: all frames are of the default class
 //
 // The trees are made by the product's own code. Rates are such that nothing is ever delayed. In the
 // end each class must have counted the frames that were meant for it, to the last one.
@@ -69,8 +69,8 @@ constexpr int least_rounds = 10;
 // Far above what one processor sends to one guest.
 constexpr KilobytesPerSecond floor_of_each{1'000'000};
 constexpr KilobytesPerSecond average{2 * most_ports * floor_of_each.count};
-// A sample is about this many frames, or one to each port if that is more. Of a flat list it is fewer:
-// a long one takes long, and empties the caches with every frame.
+// A sample is about this many frames, or one to each port if that is more. Of a long flat list it is
+// fewer, which take long, and empty the caches with every frame.
 constexpr std::size_t least_frames = 2048;
 constexpr std::size_t frames_of_flat = 256;
 // To send with a priority costs a check of the sender's rights, so all frames have one: this, which HTB
@@ -458,14 +458,14 @@ void add_runs(std::vector<Run>& runs, Scene& scene)
         if (scene.filters == "none" && !all)
             continue; // one class takes them all, whichever address they have
         const std::size_t each = all ? scene.ports : 1;
-        const bool flat = scene.filters == "flat";
-        const std::size_t turn = flat ? frames_of_flat : std::max(least_turn, each);
-        const std::size_t frames = flat ? turn : turn * std::max<std::size_t>(1, least_frames / turn);
+        const bool slow = scene.filters == "flat" && scene.ports > frames_of_flat;
+        const std::size_t turn = slow ? frames_of_flat : std::max(least_turn, each);
+        const std::size_t frames = slow ? turn : turn * std::max<std::size_t>(1, least_frames / turn);
         Run& run = runs.emplace_back(Run{scene, all ? "all" : "one", frames, turn});
         const auto order = order_of(scene, all, frames);
         run.variants.try_emplace(scene.filters, scene, false, order);
-        if (scene.filters == "ours")
-            run.variants.try_emplace("priority", scene, true, order);
+        if (scene.filters != "none")
+            run.variants.try_emplace(scene.filters + " by priority", scene, true, order);
     }
 }
 

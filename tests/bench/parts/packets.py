@@ -36,7 +36,7 @@ SECONDS, QUICK_SECONDS = 130, 6
 LIMIT = 1.1
 
 Key = tuple[str, int, str, str]
-"""Kind of addresses, ports, variant (ours, priority, flat, none), and to whom: all or one."""
+"""Kind of addresses, ports, variant (see packet_bench.cc), and to whom: all or one."""
 Samples = dict[Key, list[float]]
 
 
@@ -86,13 +86,13 @@ def measure(options: Options) -> dict[str, Any]:
     softirq_after, busy_after = processor_ticks()
 
     def classification(kind: str, count: int, to: str) -> list[float]:
-        return differences(samples[kind, count, "ours", to], samples[kind, count, "priority", to])
+        return differences(samples[kind, count, "ours", to], samples[kind, count, "ours by priority", to])
 
     # With one port all kinds of addresses are the same.
     base = {to: [ns for kind in kinds for ns in classification(kind, FEWEST, to)] for to in ("all", "one")}
     first = kinds[0]  # that of the flat lists and of the trees without filters
     flat = {
-        (count, to): differences(samples[first, count, "flat", to], samples[first, count, "priority", to])
+        (count, to): differences(samples[first, count, "flat", to], samples[first, count, "flat by priority", to])
         for count in ports
         for to in ("all", "one")
     }
@@ -102,12 +102,14 @@ def measure(options: Options) -> dict[str, Any]:
         cell = scene | {"to": {}}
         for to in "all", "one":
             cost = classification(kind, count, to)
+            frame, fewest = (samples[kind, number, "ours", to] for number in (count, FEWEST))
+            classes, fewest_classes = (samples[kind, number, "ours by priority", to] for number in (count, FEWEST))
             cell["to"][to] = {
-                "frame": summary(samples[kind, count, "ours", to]),
-                "classes": summary(samples[kind, count, "priority", to]),
+                "frame": summary(frame),
+                "classes": summary(classes),
                 "classification": summary(cost),
-                "frame to fewest": ratio(samples[kind, count, "ours", to], samples[kind, FEWEST, "ours", to]),
-                "classes to fewest": ratio(samples[kind, count, "priority", to], samples[kind, FEWEST, "priority", to]),
+                "frame to fewest": ratio(frame, fewest),
+                "classes to fewest": ratio(classes, fewest_classes),
                 "classification to fewest": ratio_of_medians(cost, base[to]),
                 "flat to ours": ratio_of_medians(flat[count, to], cost),
             }
