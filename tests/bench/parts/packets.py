@@ -190,7 +190,10 @@ def section(results: dict[str, Any], page: Page) -> None:
             for cell in ours
         ],
     )
-    page.paragraph("The kinds of addresses: " + "; ".join(f"*{kind}*: {KINDS[kind]}" for kind in by_kind) + ".")
+    page.paragraph(
+        f"With {FEWEST} port all kinds of addresses are the same: what their lines differ in is the error of the "
+        "figures. The kinds: " + "; ".join(f"*{kind}*: {KINDS[kind]}" for kind in by_kind) + "."
+    )
     page.paragraph(f"The whole frame, in nanoseconds, and as a ratio to the same with {FEWEST} port:")
     page.table(
         ("addresses", "ports", "to one", "ratio", "to all", "ratio", "to all, without classification", "ratio"),
