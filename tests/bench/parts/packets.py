@@ -32,7 +32,7 @@ KINDS = {
 QUICK_KINDS = ("random", "four values a byte")
 PORTS = (1, 16, 256, 4096)
 FEWEST, MOST = PORTS[0], PORTS[-1]
-SECONDS, QUICK_SECONDS = 130, 6
+SECONDS, QUICK_SECONDS = 130, 3
 LIMIT = 1.1
 
 Key = tuple[str, int, str, str]
