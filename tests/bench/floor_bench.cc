@@ -1,40 +1,53 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //
-// What one plug and one unplug cost: our part as the plugin does it (admission, status file, kernel)
-// against the bare netlink messages that no program could do without, on the same kernel, in one
-// run. In a network namespace of its own; needs root, and /run/libvirt to be what it is on a host, a tmpfs.
+// What a plug, a change of a floor and an unplug cost: our part as the plugin does it (admission,
+// status file, kernel) against the bare netlink messages that no program could do without.
 //
-// Run with random interleaving and several repetitions, and compare medians: ./run bench does.
+//     floor-bench ROUNDS PORTS…
+//
+// For each number of ports there are three equal bridges: one for our part, one for the bare
+// messages, one for our part put together from its pieces with a clock between them. Each round takes
+// all of them in turn, with the same guest, one operation after the other. The samples are printed
+// as JSON, in microseconds, the n-th of each series from the n-th round.
+//
+// In a network namespace of its own; needs root, and /run/libvirt to be what it is on a host, a tmpfs.
 #include "floored_network.h"
 #include "tc/netlink.h"
+#include "tc/reader.h"
 #include "tc/request.h"
+#include "tc/translator.h"
 
-#include <benchmark/benchmark.h>
 #include <netlink/route/link/bridge.h>
 
+#include <malloc.h>
 #include <net/if.h>
 #include <sched.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include <malloc.h>
-
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <exception>
 #include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <map>
 #include <memory>
+#include <optional>
 #include <random>
 #include <stdexcept>
+#include <string>
+#include <utility>
 #include <vector>
 
 namespace {
 
 using namespace virfloor;
 
-constexpr KilobytesPerSecond floor_of_each{10};
+constexpr KilobytesPerSecond floor_of_each{10}, other_floor{20};
 constexpr KilobytesPerSecond average{4'000'000};
 const std::filesystem::path state_dir = "/run/libvirt/floor-bench-" + std::to_string(getpid());
 
@@ -43,6 +56,30 @@ void check(bool good, const char* what)
     if (!good)
         throw std::runtime_error(what);
 }
+
+class Stopwatch {
+public:
+    // Microseconds since it was made, or since the last lap.
+    double lap()
+    {
+        const auto now = Clock::now();
+        return std::chrono::duration<double, std::micro>(now - std::exchange(start_, now)).count();
+    }
+
+private:
+    using Clock = std::chrono::steady_clock;
+    Clock::time_point start_ = Clock::now();
+};
+
+double timed(const auto& call)
+{
+    Stopwatch watch;
+    call();
+    return watch.lap();
+}
+
+using Series = std::map<std::string, std::vector<double>>;
+std::map<std::string, Series> results; // by operation
 
 struct Guest {
     Uuid uuid;
@@ -60,192 +97,345 @@ Guest random_guest(std::mt19937& chance)
     return guest;
 }
 
-// A bridge with a number of ports that have floors.
+// Bytes that this process has written to files so far; netlink is not among them.
+std::uint64_t bytes_written()
+{
+    std::ifstream file("/proc/self/io");
+    for (std::string key; file >> key;)
+        if (std::uint64_t count = 0; key == "wchar:" && file >> count)
+            return count;
+    throw std::runtime_error("no count of bytes written");
+}
+
+std::size_t heap_used()
+{
+    const auto heap = mallinfo2();
+    return heap.uordblks + heap.hblkhd;
+}
+
+int make_bridge(const std::string& name)
+{
+    const std::unique_ptr<nl_sock, void (*)(nl_sock*)> socket(nl_socket_alloc(), nl_socket_free);
+    check(nl_connect(socket.get(), NETLINK_ROUTE) == 0, "no netlink");
+    check(rtnl_link_bridge_add(socket.get(), name.c_str()) == 0, "no bridge");
+    return static_cast<int>(if_nametoindex(name.c_str()));
+}
+
+// A bridge with a number of ports that have floors. All of one number have the same.
 class Host {
 public:
-    explicit Host(int ports)
-        : name_("br" + std::to_string(ports)), ifindex_(make_bridge(name_)),
-          directory_(state_dir), netlink_(tc::open_netlink())
+    Host(const std::string& name, int ports)
+        : ifindex_(make_bridge(name)), directory_(state_dir), netlink_(tc::open_netlink())
     {
-        const std::size_t before = mallinfo2().uordblks;
+        const std::size_t heap_before = heap_used();
         network_ = std::make_unique<FlooredNetwork>(
-            Network(name_, name_, Rate{average, {}, {}, {}}, Bytes{1500}),
-            tc::DeviceTree(netlink_, name_, Direction::inbound), directory_);
+            Network(name, name, Rate{average, {}, {}, {}}, Bytes{1500}),
+            tc::DeviceTree(netlink_, name, Direction::inbound), directory_);
+        network_->write_down();
         network_->reconcile();
+        const std::uint64_t written_before = bytes_written();
         std::mt19937 chance(static_cast<unsigned>(ports));
         while (static_cast<int>(network_->promises().ports().size()) < ports) {
             const Guest guest = random_guest(chance);
             network_->plug(guest.uuid, guest.mac, floor_of_each, {});
         }
-        bytes_a_port_ = static_cast<double>(mallinfo2().uordblks - before) / ports;
-        do
-            guest_ = random_guest(chance);
-        while (network_->promises().find(guest_.uuid));
+        written_a_plug_ = static_cast<double>(bytes_written() - written_before) / ports;
+        heap_a_port_ = static_cast<double>(heap_used() - heap_before) / ports;
     }
 
     FlooredNetwork& network() { return *network_; }
-    const Guest& guest() const { return guest_; }
+    const Network& promises() const { return network_->promises(); }
+    const StatusDirectory& directory() const { return directory_; }
     int ifindex() const { return ifindex_; }
-    double bytes_a_port() const { return bytes_a_port_; }
-
-    static Host& with(int ports)
-    {
-        static std::map<int, std::unique_ptr<Host>> hosts;
-        auto& host = hosts[ports];
-        if (!host)
-            host = std::make_unique<Host>(ports);
-        return *host;
-    }
+    tc::Netlink& netlink() { return *netlink_; }
+    // Means over all the ports.
+    double heap_a_port() const { return heap_a_port_; }
+    double written_a_plug() const { return written_a_plug_; }
 
 private:
-    static int make_bridge(const std::string& name)
-    {
-        const std::unique_ptr<nl_sock, void (*)(nl_sock*)> socket(nl_socket_alloc(), nl_socket_free);
-        check(nl_connect(socket.get(), NETLINK_ROUTE) == 0, "no netlink");
-        check(rtnl_link_bridge_add(socket.get(), name.c_str()) == 0, "no bridge");
-        return static_cast<int>(if_nametoindex(name.c_str()));
-    }
-
-    std::string name_;
     int ifindex_;
     StatusDirectory directory_;
     std::shared_ptr<tc::Netlink> netlink_;
     std::unique_ptr<FlooredNetwork> network_;
-    Guest guest_;
-    double bytes_a_port_ = 0;
+    double heap_a_port_ = 0, written_a_plug_ = 0;
 };
 
-// The three messages of a plug, or of an unplug, ready to be sent; a plain socket, and the answers
-// looked at no more than has to be.
+// Messages ready to be sent in one go over a plain socket, all but the last without a wish for an
+// answer: the kernel answers what it refuses all the same.
 class BareMessages {
 public:
-    BareMessages(const Host& host, const std::vector<tc::Request>& requests)
-        : socket_(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE))
+    BareMessages(int socket, int ifindex, const std::vector<tc::Request>& requests) : socket_(socket)
     {
-        const int on = 1;
-        setsockopt(socket_, SOL_NETLINK, NETLINK_CAP_ACK, &on, sizeof on);
         for (const auto& request : requests) {
-            const auto message = tc::encode(request, host.ifindex(), tc::MacKey::destination);
-            const auto* bytes = reinterpret_cast<const char*>(message.header());
-            buffer_.insert(buffer_.end(), bytes, bytes + NLMSG_ALIGN(message.header()->nlmsg_len));
-            ++messages_;
+            const auto message = tc::encode(request, ifindex, tc::MacKey::destination);
+            auto* header = message.header();
+            if (&request != &requests.back())
+                header->nlmsg_flags = static_cast<std::uint16_t>(header->nlmsg_flags & ~NLM_F_ACK);
+            const auto* bytes = reinterpret_cast<const char*>(header);
+            buffer_.insert(buffer_.end(), bytes, bytes + NLMSG_ALIGN(header->nlmsg_len));
         }
     }
-    ~BareMessages() { close(socket_); }
-    BareMessages(const BareMessages&) = delete;
-    BareMessages& operator=(const BareMessages&) = delete;
 
-    void send()
+    void send() const
     {
         check(::send(socket_, buffer_.data(), buffer_.size(), 0) > 0, "cannot send");
-        for (int answers = 0; answers < messages_; ++answers) {
-            std::array<char, 4096> answer;
-            check(recv(socket_, answer.data(), answer.size(), 0) >=
-                      static_cast<ssize_t>(NLMSG_LENGTH(sizeof(nlmsgerr))),
-                  "no answer");
-            const auto* header = reinterpret_cast<const nlmsghdr*>(answer.data());
-            check(static_cast<const nlmsgerr*>(NLMSG_DATA(header))->error == 0, "refused");
-        }
+        std::array<char, 4096> answer;
+        check(recv(socket_, answer.data(), answer.size(), 0) >=
+                  static_cast<ssize_t>(NLMSG_LENGTH(sizeof(nlmsgerr))),
+              "no answer");
+        const auto* header = reinterpret_cast<const nlmsghdr*>(answer.data());
+        check(static_cast<const nlmsgerr*>(NLMSG_DATA(header))->error == 0, "refused");
     }
 
 private:
     int socket_;
-    int messages_ = 0;
     std::vector<char> buffer_;
 };
 
-struct BarePlug {
-    explicit BarePlug(Host& host)
-        : plug(host, requests(host, true)), unplug(host, requests(host, false))
+class Bare {
+public:
+    explicit Bare(const Host& host)
+        : ifindex_(host.ifindex()), promises_(host.promises()),
+          socket_(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE))
     {
+        const int on = 1;
+        check(setsockopt(socket_, SOL_NETLINK, NETLINK_CAP_ACK, &on, sizeof on) == 0, "no short answers");
+    }
+    ~Bare() { close(socket_); }
+    Bare(const Bare&) = delete;
+    Bare& operator=(const Bare&) = delete;
+
+    BareMessages messages(const std::vector<tc::Request>& requests) const
+    {
+        return {socket_, ifindex_, requests};
     }
 
-    // What our own code sends, as it works out for this guest at this moment.
-    static std::vector<tc::Request> requests(Host& host, bool plug)
+    // What is asked for in the life of a guest's port, as our own code works it out.
+    struct Life {
+        tc::Request less_for_others, add_class, add_filter;   // plug
+        tc::Request even_less_for_others, raise;              // a higher floor
+        tc::Request lower;                                    // the old floor; then less_for_others
+        tc::Request remove_filter, remove_class, as_before;   // unplug
+    };
+    Life life_of(const Guest& guest)
     {
-        Network promises = host.network().promises();
-        const Class catchment_before = promises.branch(host.guest().mac).classes.at(catchment_class);
-        const Port port = promises.plug(host.guest().uuid, host.guest().mac, floor_of_each);
-        const Tree with_port = promises.branch(port.mac);
-        const auto htb = [](const Class& of) { return tc::HtbClass{of.id, of.parent, of.shape}; };
-        const tc::HtbClass shaped = htb(with_port.classes.at(port.id));
-        const tc::U32Match match{{1, port.mac.bytes[5], 0x7ff}, port.mac, port.id};
-        if (plug)
-            return {{tc::Verb::change, htb(with_port.classes.at(catchment_class))},
-                    {tc::Verb::add, shaped},
-                    {tc::Verb::add, match}};
-        return {{tc::Verb::remove, match},
-                {tc::Verb::remove, shaped},
-                {tc::Verb::change, htb(catchment_before)}};
+        using enum tc::Verb;
+        const auto htb = [](const Tree& tree, ClassId id) {
+            const Class& of = tree.classes.at(id);
+            return tc::HtbClass{of.id, of.parent, of.shape};
+        };
+        const Tree before = promises_.branch(guest.mac);
+        const ClassId id = promises_.plug(guest.uuid, guest.mac, floor_of_each).id;
+        const Tree plugged = promises_.branch(guest.mac);
+        promises_.update(guest.uuid, other_floor);
+        const Tree raised = promises_.branch(guest.mac);
+        promises_.unplug(guest.uuid);
+        const tc::U32Match match{{1, guest.mac.bytes[5], 0x7ff}, guest.mac, id};
+        return {{change, htb(plugged, catchment_class)}, {add, htb(plugged, id)},   {add, match},
+                {change, htb(raised, catchment_class)},  {change, htb(raised, id)}, {change, htb(plugged, id)},
+                {remove, match},                         {remove, htb(plugged, id)}, {change, htb(before, catchment_class)}};
     }
 
-    BareMessages plug, unplug;
+private:
+    int ifindex_;
+    Network promises_;
+    int socket_;
 };
 
-using Clock = std::chrono::steady_clock;
-
-// Only one of the two halves of a plug and unplug is timed.
-template <class Plug, class Unplug>
-void time_half(benchmark::State& state, bool time_plug, Plug plug, Unplug unplug)
-{
-    const auto seconds = [](auto&& call) {
-        const auto start = Clock::now();
-        call();
-        return std::chrono::duration<double>(Clock::now() - start).count();
-    };
-    for (auto _ : state) {
-        const double plugging = seconds(plug);
-        const double unplugging = seconds(unplug);
-        state.SetIterationTime(time_plug ? plugging : unplugging);
+// Our part again, from its pieces.
+class Staged {
+public:
+    explicit Staged(Host& host)
+        : host_(host), network_(host.promises()), file_(host.directory().file(network_.name() + "-staged"))
+    {
+        file_.describe(network_, host.ifindex(), Condition::kept);
+        translator_.load(tc::read_picture(host.netlink(), host.ifindex(), tc::MacKey::destination));
     }
-}
 
-void bare(benchmark::State& state, bool time_plug)
-{
-    Host& host = Host::with(static_cast<int>(state.range(0)));
-    BarePlug messages(host);
-    time_half(state, time_plug, [&] { messages.plug.send(); }, [&] { messages.unplug.send(); });
-}
+    void plug(const Guest& guest)
+    {
+        carry_out("plug", guest, [&] { network_.plug(guest.uuid, guest.mac, floor_of_each); });
+    }
+    void update(const Guest& guest, KilobytesPerSecond floor)
+    {
+        carry_out("update", guest, [&] { network_.update(guest.uuid, floor); });
+    }
+    void unplug(const Guest& guest)
+    {
+        carry_out("unplug", guest, [&] { network_.unplug(guest.uuid); });
+    }
 
-void ours(benchmark::State& state, bool time_plug)
-{
-    Host& host = Host::with(static_cast<int>(state.range(0)));
-    const Guest guest = host.guest();
-    time_half(
-        state, time_plug, [&] { host.network().plug(guest.uuid, guest.mac, floor_of_each, {}); },
-        [&] { host.network().unplug(guest.uuid); });
-    state.counters["bytes_a_port"] = host.bytes_a_port();
-}
+private:
+    void carry_out(const char* operation, const Guest& guest, const auto& promise)
+    {
+        Series& series = results[operation];
+        Stopwatch watch;
+        const Tree before = network_.branch(guest.mac);
+        promise();
+        const Change change = difference(before, network_.branch(guest.mac));
+        series["promises"].push_back(watch.lap());
+        file_.update(network_, guest.uuid);
+        series["status"].push_back(watch.lap());
+        std::vector<tc::Reversible> requests;
+        for (const Step& step : change)
+            std::ranges::move(translator_.translate(step), std::back_inserter(requests));
+        std::vector<tc::Message> messages;
+        messages.reserve(requests.size());
+        for (const auto& each : requests)
+            messages.push_back(tc::encode(each.request, host_.ifindex(), tc::MacKey::destination));
+        series["messages"].push_back(watch.lap());
+        const auto answers = host_.netlink().transact(messages);
+        series["exchange"].push_back(watch.lap());
+        for (const auto& answer : answers)
+            check(answer.error == 0, "refused");
+    }
 
-void reconcile_right_tree(benchmark::State& state)
-{
-    Host& host = Host::with(static_cast<int>(state.range(0)));
-    for (auto _ : state)
-        check(host.network().reconcile() == 0, "the tree was not right");
-}
+    Host& host_;
+    Network network_;
+    StatusFile file_;
+    tc::Translator translator_;
+};
 
-void add(const char* name, void (*function)(benchmark::State&, bool), bool time_plug)
-{
-    benchmark::RegisterBenchmark(name, function, time_plug)
-        ->Arg(10)->Arg(100)->Arg(1000)->UseManualTime()->Unit(benchmark::kMicrosecond);
-}
+class Bench {
+public:
+    explicit Bench(int ports)
+        : ports_(ports), ours_("ours" + std::to_string(ports), ports),
+          theirs_("bare" + std::to_string(ports), ports), pieces_("part" + std::to_string(ports), ports),
+          bare_(theirs_), staged_(pieces_), chance_(static_cast<unsigned>(ports) + 1)
+    {
+    }
+
+    void run(int rounds)
+    {
+        results.clear();
+        for (int round = 0; round < rounds; ++round) {
+            Guest guest;
+            do
+                guest = random_guest(chance_);
+            while (ours_.promises().find(guest.uuid) || ours_.promises().branch(guest.mac).steering.size() != 0);
+            pairs(guest, round % 2);
+            stages(guest);
+            messages(guest);
+            watched(guest);
+        }
+    }
+
+    void print(bool last) const
+    {
+        std::printf(" {\"ports\": %d, \"heap_a_port\": %.0f, \"written_a_plug\": %.0f", ports_,
+                    ours_.heap_a_port(), ours_.written_a_plug());
+        for (const auto& [operation, series] : results) {
+            std::printf(",\n  \"%s\": {", operation.c_str());
+            const char* between = "";
+            for (const auto& [name, samples] : series) {
+                std::printf("%s\n   \"%s\": [", between, name.c_str());
+                for (std::size_t i = 0; i < samples.size(); ++i)
+                    std::printf(i == 0 ? "%.2f" : ", %.2f", samples[i]);
+                std::printf("]");
+                between = ",";
+            }
+            std::printf("}");
+        }
+        std::printf("}%s\n", last ? "" : ",");
+    }
+
+private:
+    static void add(const char* operation, const std::string& series, double sample)
+    {
+        results[operation][series].push_back(sample);
+    }
+
+    // Ours and the bare messages, one right after the other.
+    void pairs(const Guest& guest, bool ours_first)
+    {
+        const auto pair = [&](const char* operation, const auto& ours, const auto& requests) {
+            const BareMessages bare = bare_.messages(requests);
+            double taken = 0;
+            if (ours_first)
+                taken = timed(ours);
+            add(operation, "bare", timed([&] { bare.send(); }));
+            add(operation, "ours", ours_first ? taken : timed(ours));
+        };
+        const auto life = bare_.life_of(guest);
+        using Requests = std::vector<tc::Request>;
+        pair("plug", [&] { ours_.network().plug(guest.uuid, guest.mac, floor_of_each, {}); },
+             Requests{life.less_for_others, life.add_class, life.add_filter});
+        pair("update", [&] { ours_.network().update(guest.uuid, other_floor); },
+             Requests{life.even_less_for_others, life.raise});
+        pair("update", [&] { ours_.network().update(guest.uuid, floor_of_each); },
+             Requests{life.lower, life.less_for_others});
+        pair("unplug", [&] { ours_.network().unplug(guest.uuid); },
+             Requests{life.remove_filter, life.remove_class, life.as_before});
+    }
+
+    // Where the time of ours goes.
+    void stages(const Guest& guest)
+    {
+        staged_.plug(guest);
+        staged_.update(guest, other_floor);
+        staged_.update(guest, floor_of_each);
+        staged_.unplug(guest);
+    }
+
+    // Each bare message by itself, sent and answered.
+    void messages(const Guest& guest)
+    {
+        const auto send = [&](const char* operation, const char* what, const tc::Request& request) {
+            const BareMessages message = bare_.messages({request});
+            add(operation, what, timed([&] { message.send(); }));
+        };
+        const auto life = bare_.life_of(guest);
+        send("plug", "change of a class", life.less_for_others);
+        send("plug", "class", life.add_class);
+        send("plug", "filter", life.add_filter);
+        send("unplug", "filter", life.remove_filter);
+        send("unplug", "class", life.remove_class);
+        send("unplug", "change of a class", life.as_before);
+    }
+
+    // Ours while somebody listens to the kernel's notices, as the module itself does.
+    void watched(const Guest& guest)
+    {
+        const tc::Monitor monitor(ours_.netlink());
+        FlooredNetwork& network = ours_.network();
+        add("plug", "watched", timed([&] { network.plug(guest.uuid, guest.mac, floor_of_each, {}); }));
+        for (const auto floor : {other_floor, floor_of_each})
+            add("update", "watched", timed([&] { network.update(guest.uuid, floor); }));
+        add("unplug", "watched", timed([&] { network.unplug(guest.uuid); }));
+    }
+
+    int ports_;
+    Host ours_, theirs_, pieces_;
+    Bare bare_;
+    Staged staged_;
+    std::mt19937 chance_;
+};
 
 } // namespace
 
 int main(int argc, char** argv)
 {
+    if (argc < 3) {
+        std::fprintf(stderr, "usage: floor-bench ROUNDS PORTS...\n");
+        return EXIT_FAILURE;
+    }
     if (unshare(CLONE_NEWNET) < 0) {
         std::perror("floor-bench needs root for a network namespace of its own");
         return EXIT_FAILURE;
     }
-    add("plug/bare", bare, true);
-    add("plug/ours", ours, true);
-    add("unplug/bare", bare, false);
-    add("unplug/ours", ours, false);
-    benchmark::RegisterBenchmark("reconcile", reconcile_right_tree)
-        ->Arg(10)->Arg(100)->Arg(1000)->Unit(benchmark::kMillisecond);
-    benchmark::Initialize(&argc, argv);
-    benchmark::RunSpecifiedBenchmarks();
+    int result = EXIT_SUCCESS;
+    try {
+        std::printf("[\n");
+        for (int i = 2; i < argc; ++i) {
+            Bench bench(std::atoi(argv[i]));
+            bench.run(std::atoi(argv[1]));
+            bench.print(i + 1 == argc);
+        }
+        std::printf("]\n");
+    } catch (const std::exception& error) {
+        std::fprintf(stderr, "floor-bench: %s\n", error.what());
+        result = EXIT_FAILURE;
+    }
     std::filesystem::remove_all(state_dir);
-    return EXIT_SUCCESS;
+    return result;
 }
