@@ -25,8 +25,10 @@ def mac(number: int) -> str:
     return "52:54:00:" + spread[:3].hex(":")
 
 
-def port_xml(number: int, floor: int | None) -> str:
-    bandwidth = f"<bandwidth><inbound floor='{floor}'/></bandwidth>" if floor else ""
+def port_xml(number: int, floor: int | None, average: int | None = None) -> str:
+    """A port with the floor and the average, both in 1000 bytes/s, that are given."""
+    values = [f"{name}='{value}'" for name, value in (("average", average), ("floor", floor)) if value]
+    bandwidth = f"<bandwidth><inbound {' '.join(values)}/></bandwidth>" if values else ""
     name = uuid.uuid4()
     return (
         f"<networkport><uuid>{name}</uuid><owner><name>bench</name><uuid>{name}</uuid></owner>"

@@ -4,12 +4,13 @@ libvirtd with a floor against the same call without."""
 
 from __future__ import annotations
 
+import ctypes
 import json
 import pathlib
 import statistics
 import subprocess
 import time
-from typing import Any, Callable
+from typing import Any, Callable, Mapping
 
 import libvirt
 
@@ -55,19 +56,44 @@ def microseconds(call: Callable[[], object]) -> float:
     return (time.perf_counter() - start) * 1e6
 
 
+class TypedParameter(ctypes.Structure):
+    """virTypedParameter of an unsigned number (include/libvirt/libvirt-common.h)."""
+
+    _fields_ = [("field", ctypes.c_char * 80), ("type", ctypes.c_int), ("value", ctypes.c_ulonglong)]
+
+
+UNSIGNED_INT = 2  # VIR_TYPED_PARAM_UINT
+PortPointer = ctypes.c_void_p
+
+
+def parameter_setter(port: libvirt.virNetworkPort, values: Mapping[str, int]) -> Callable[[], int]:
+    """virNetworkPortSetParameters, ready to be called: the Python binding asks for all parameters first."""
+    pointer_of = ctypes.pythonapi.PyCapsule_GetPointer
+    pointer_of.restype, pointer_of.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+    function = ctypes.CDLL("libvirt.so.0").virNetworkPortSetParameters
+    function.argtypes = [PortPointer, ctypes.POINTER(TypedParameter), ctypes.c_int, ctypes.c_uint]
+    entries = [TypedParameter(name.encode(), UNSIGNED_INT, value) for name, value in values.items()]
+    parameters = (TypedParameter * len(entries))(*entries)
+    pointer = pointer_of(port._o, b"virNetworkPortPtr")
+    return lambda: function(pointer, parameters, len(entries), 0)
+
+
 def whole_calls(network: libvirt.virNetwork, rounds: int) -> dict[str, Any]:
     """Times of calls for one more port, in microseconds, with a floor and without, in turn."""
     times: dict[str, dict[bool, list[float]]] = {name: {True: [], False: []} for name in OPERATIONS}
 
     def life(floored: bool) -> None:
-        xml = port_xml(1 << 20, FLOOR if floored else None)
         created: list[libvirt.virNetworkPort] = []
+        results: list[int] = []
+        xml = port_xml(1 << 20, FLOOR if floored else None, average=FLOOR)
         times["plug"][floored].append(microseconds(lambda: created.append(network.portCreateXML(xml, 0))))
-        port = created[0]
-        for step in (1, 0):
-            parameters = {"inbound.average": FLOOR + step} | ({"inbound.floor": FLOOR + step} if floored else {})
-            times["update"][floored].append(microseconds(lambda: port.setParameters(parameters, 0)))
+        (port,) = created
+        for value in (FLOOR + 1, FLOOR):
+            names = ("inbound.average", "inbound.floor") if floored else ("inbound.average",)
+            change = parameter_setter(port, dict.fromkeys(names, value))
+            times["update"][floored].append(microseconds(lambda: results.append(change())))
         times["unplug"][floored].append(microseconds(lambda: port.delete(0)))
+        assert results == [0, 0], libvirt.virGetLastErrorMessage()
 
     for number in range(rounds):
         for floored in (True, False) if number % 2 else (False, True):
