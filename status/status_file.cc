@@ -49,9 +49,18 @@ std::string pad(std::string text)
 
 std::string format(const Port& port)
 {
-    return pad("    <port uuid='" + port.uuid.text() + "' mac='" + port.mac.text() + "' class='" +
-               std::to_string(port.id.minor) + "' floor='" + std::to_string(port.floor.count) +
-               "'/>");
+    std::string text;
+    text.reserve(record_size);
+    text += "    <port uuid='";
+    text += port.uuid.text();
+    text += "' mac='";
+    text += port.mac.text();
+    text += "' class='";
+    text += std::to_string(port.id.minor);
+    text += "' floor='";
+    text += std::to_string(port.floor.count);
+    text += "'/>";
+    return pad(std::move(text));
 }
 
 // Nothing where all is well.

@@ -52,6 +52,7 @@ std::optional<MacAddress> MacAddress::parse(std::string_view text)
 std::string MacAddress::text() const
 {
     std::string result;
+    result.reserve(3 * bytes.size());
     for (const auto byte : bytes) {
         if (!result.empty())
             result += ':';
@@ -82,6 +83,7 @@ std::optional<Uuid> Uuid::parse(std::string_view text)
 std::string Uuid::text() const
 {
     std::string result;
+    result.reserve(2 * bytes.size() + 4);
     for (std::size_t i = 0; i < bytes.size(); ++i) {
         if (i == 4 || i == 6 || i == 8 || i == 10)
             result += '-';

@@ -30,6 +30,7 @@ struct DeviceTree::State {
     void reclaim();
     void show_hidden_tables();
     std::vector<Answer> send(const std::vector<Request>& requests);
+    std::vector<Answer> send_forward(const std::vector<Reversible>& requests);
 
     std::shared_ptr<Netlink> netlink;
     std::string device;
@@ -84,6 +85,15 @@ std::vector<Answer> DeviceTree::State::send(const std::vector<Request>& requests
     return netlink->transact(messages);
 }
 
+std::vector<Answer> DeviceTree::State::send_forward(const std::vector<Reversible>& requests)
+{
+    std::vector<Message> messages;
+    messages.reserve(requests.size());
+    for (const Reversible& each : requests)
+        messages.push_back(encode(each.request, ifindex, key));
+    return netlink->transact(messages);
+}
+
 void DeviceTree::State::give_up(const Error& error)
 {
     std::vector<Request> back;
@@ -111,14 +121,9 @@ void DeviceTree::State::carry_out(std::vector<Reversible> requests)
 {
     if (requests.empty())
         return;
-    std::vector<Request> forward;
-    forward.reserve(requests.size());
-    for (const Reversible& request : requests)
-        forward.push_back(request.request);
-
     std::vector<Answer> answers;
     try {
-        answers = send(forward);
+        answers = send_forward(requests);
     } catch (const Error& error) {
         // Any of them may have been carried out.
         std::ranges::move(requests, std::back_inserter(done));
@@ -132,7 +137,7 @@ void DeviceTree::State::carry_out(std::vector<Reversible> requests)
             failed = i;
     }
     if (failed)
-        give_up(kernel_error(describe(forward[*failed], device, key), answers[*failed]));
+        give_up(kernel_error(describe(requests[*failed].request, device, key), answers[*failed]));
 }
 
 // Asks the kernel for the best queue it has by putting it below the catchment, in place of any that

@@ -7,8 +7,10 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
+#include <bitset>
 #include <cerrno>
 #include <cstring>
+#include <stdexcept>
 
 namespace virfloor::tc {
 
@@ -23,7 +25,6 @@ constexpr std::size_t datagram_size = 16 * 1024;
 constexpr int dump_attempts = 8;
 // 65533 classes or their filters take about 20 MiB.
 constexpr std::size_t max_dump_size = 128 * 1024 * 1024;
-constexpr std::size_t max_message = 1024;
 
 [[noreturn]] void fail(const std::string& what, int error)
 {
@@ -55,34 +56,31 @@ std::string extended_text(const nlmsghdr& header)
     return found ? text((*found)[NLMSGERR_ATTR_MSG]).value_or("") : "";
 }
 
-void for_each(const std::vector<unsigned char>& datagram, const Netlink::Handler& handler)
-{
-    auto* at = reinterpret_cast<nlmsghdr*>(const_cast<unsigned char*>(datagram.data()));
-    int left = static_cast<int>(datagram.size());
-    while (nlmsg_ok(at, left)) {
-        handler(*at);
-        at = nlmsg_next(at, &left);
-    }
-    // What is missing may be any object of a dump.
-    if (left > 0)
-        fail("the kernel's answer over netlink is cut short", EPROTO);
-}
-
 } // namespace
 
 Message::Message(std::uint16_t type, std::uint16_t flags, const tcmsg& header)
-    : message_(nlmsg_alloc_size(max_message), nlmsg_free)
 {
-    if (!message_ || !nlmsg_put(message_.get(), NL_AUTO_PORT, NL_AUTO_SEQ, type, sizeof header,
-                                NLM_F_REQUEST | flags))
-        throw std::bad_alloc();
-    std::memcpy(nlmsg_data(this->header()), &header, sizeof header);
+    nlmsghdr* head = this->header();
+    *head = {};
+    head->nlmsg_len = NLMSG_LENGTH(sizeof header);
+    head->nlmsg_type = type;
+    head->nlmsg_flags = NLM_F_REQUEST | flags;
+    std::memcpy(NLMSG_DATA(head), &header, sizeof header);
 }
 
 void Message::put_bytes(int attribute, const void* data, std::size_t size)
 {
-    if (nla_put(message_.get(), attribute, static_cast<int>(size), data) < 0)
-        throw std::bad_alloc();
+    nlmsghdr* head = header();
+    const nlattr start{static_cast<std::uint16_t>(NLA_HDRLEN + size), static_cast<std::uint16_t>(attribute)};
+    const std::size_t padded = NLA_ALIGN(start.nla_len);
+    if (size > room || padded > room - head->nlmsg_len)
+        throw std::length_error("netlink message is too long");
+    unsigned char* at = bytes_.data() + head->nlmsg_len;
+    std::memcpy(at, &start, sizeof start);
+    if (size > 0)
+        std::memcpy(at + NLA_HDRLEN, data, size);
+    std::memset(at + start.nla_len, 0, padded - start.nla_len);
+    head->nlmsg_len += static_cast<std::uint32_t>(padded);
 }
 
 void Message::put(int attribute, std::uint32_t value) { put_struct(attribute, value); }
@@ -94,19 +92,22 @@ void Message::put(int attribute, const char* text)
 
 nlattr* Message::begin(int attribute)
 {
-    nlattr* nest = nla_nest_start(message_.get(), attribute);
-    if (!nest)
-        throw std::bad_alloc();
+    auto* nest = reinterpret_cast<nlattr*>(bytes_.data() + header()->nlmsg_len);
+    put_bytes(NLA_F_NESTED | attribute, nullptr, 0);
     return nest;
 }
 
-// An empty nest stays, which nla_nest_end would drop: the kernel wants its options' attribute.
-void Message::end(nlattr* nest) { nla_nest_end_keep_empty(message_.get(), nest); }
+void Message::end(nlattr* nest)
+{
+    const auto* end = bytes_.data() + header()->nlmsg_len;
+    nest->nla_len = static_cast<std::uint16_t>(end - reinterpret_cast<unsigned char*>(nest));
+}
 
 Netlink::Netlink(std::chrono::milliseconds timeout)
-    : socket_(nl_socket_alloc(), nl_socket_free), timeout_(timeout)
+    : socket_(nl_socket_alloc(), nl_socket_free), envelope_(nlmsg_alloc_size(NLMSG_HDRLEN), nlmsg_free),
+      timeout_(timeout)
 {
-    if (!socket_)
+    if (!socket_ || !envelope_)
         throw std::bad_alloc();
     if (const int error = nl_connect(socket_.get(), NETLINK_ROUTE); error < 0)
         fail(std::string("cannot open a netlink socket: ") + nl_geterror(error), errno);
@@ -123,28 +124,41 @@ Netlink::Netlink(std::chrono::milliseconds timeout)
 
 void Netlink::send(std::span<const Message> messages)
 {
-    std::vector<iovec> parts;
-    parts.reserve(messages.size());
+    std::array<iovec, messages_a_send> parts;
+    unsigned count = 0;
     for (const Message& message : messages) {
         nlmsghdr* header = message.header();
         header->nlmsg_seq = ++sequence_;
         header->nlmsg_pid = nl_socket_get_local_port(socket_.get());
-        parts.push_back({header, NLMSG_ALIGN(header->nlmsg_len)});
+        parts.at(count++) = {header, NLMSG_ALIGN(header->nlmsg_len)};
     }
-    if (nl_send_iovec(socket_.get(), messages.front().get(), parts.data(), parts.size()) < 0)
+    if (nl_send_iovec(socket_.get(), envelope_.get(), parts.data(), count) < 0)
         fail("cannot send to the kernel over netlink", errno);
 }
 
-std::vector<unsigned char> Netlink::receive(std::chrono::steady_clock::time_point deadline)
+void Netlink::for_each(const Datagram& datagram, const Handler& handler)
+{
+    auto* at = reinterpret_cast<nlmsghdr*>(datagram.data.get());
+    int left = static_cast<int>(datagram.size);
+    while (nlmsg_ok(at, left)) {
+        handler(*at);
+        at = nlmsg_next(at, &left);
+    }
+    // What is missing may be any object of a dump.
+    if (left > 0)
+        fail("the kernel's answer over netlink is cut short", EPROTO);
+}
+
+Netlink::Datagram Netlink::receive(std::chrono::steady_clock::time_point deadline)
 {
     for (;;) {
         sockaddr_nl sender{};
         unsigned char* data = nullptr;
         errno = 0;
         const int size = nl_recv(socket_.get(), &sender, &data, nullptr);
-        const std::unique_ptr<unsigned char, void (*)(void*)> owner(data, free);
+        std::unique_ptr<unsigned char, void (*)(void*)> owner(data, free);
         if (size > 0 && sender.nl_pid == 0)
-            return {data, data + size};
+            return {std::move(owner), static_cast<std::size_t>(size)};
         if (size < 0 && size != -NLE_AGAIN)
             fail("cannot receive from the kernel over netlink", errno);
         pollfd wait{nl_socket_get_fd(socket_.get()), POLLIN, 0};
@@ -170,17 +184,21 @@ void Netlink::give_up() const
     fail("the kernel did not answer within " + std::to_string(timeout_.count()) + " ms", ETIMEDOUT);
 }
 
+// The kernel takes the messages of a send one by one, and answers each that it refuses, be that wished
+// for or not; an answer that does not fit the socket makes the next receive fail. So the answer to
+// the last is enough: those before it that have none succeeded.
 std::vector<Answer> Netlink::transact(std::span<const Message> messages)
 {
     const std::lock_guard lock(mutex_);
     std::vector<Answer> answers(messages.size());
     for (std::size_t start = 0; start < messages.size(); start += messages_a_send) {
         const auto part = messages.subspan(start, std::min(messages_a_send, messages.size() - start));
+        for (const Message& message : part.first(part.size() - 1))
+            message.header()->nlmsg_flags &= static_cast<std::uint16_t>(~NLM_F_ACK);
         const std::uint32_t first = sequence_ + 1;
         send(part);
         const auto deadline = std::chrono::steady_clock::now() + timeout_;
-        std::vector<bool> answered(part.size());
-        std::size_t missing = part.size();
+        std::bitset<messages_a_send> answered;
         const auto take = [&](const nlmsghdr& header) {
             const std::uint32_t index = header.nlmsg_seq - first;
             if (header.nlmsg_type != NLMSG_ERROR || index >= part.size() || answered[index] ||
@@ -189,13 +207,12 @@ std::vector<Answer> Netlink::transact(std::span<const Message> messages)
             const auto& error = *static_cast<const nlmsgerr*>(
                 nlmsg_data(const_cast<nlmsghdr*>(&header)));
             answers[start + index] = {positive(error.error), extended_text(header)};
-            answered[index] = true;
-            --missing;
+            answered.set(index);
         };
-        while (missing > 0) {
-            const std::size_t before = missing;
+        while (!answered[part.size() - 1]) {
+            const std::size_t before = answered.count();
             for_each(receive(deadline), take);
-            if (missing == before)
+            if (answered.count() == before)
                 time_left(deadline);
         }
     }
@@ -203,7 +220,7 @@ std::vector<Answer> Netlink::transact(std::span<const Message> messages)
 }
 
 // One try; false if the objects changed meanwhile (NLM_F_DUMP_INTR).
-bool Netlink::dump_once(Message& request, std::vector<std::vector<unsigned char>>& datagrams)
+bool Netlink::dump_once(Message& request, std::vector<Datagram>& datagrams)
 {
     datagrams.clear();
     send({&request, 1});
@@ -226,7 +243,7 @@ bool Netlink::dump_once(Message& request, std::vector<std::vector<unsigned char>
     std::size_t size = 0;
     while (!done) {
         datagrams.push_back(receive(deadline));
-        size += datagrams.back().size();
+        size += datagrams.back().size;
         if (size > max_dump_size)
             fail("the kernel's list of its traffic control has no end", EMSGSIZE);
         for_each(datagrams.back(), take);
@@ -236,7 +253,7 @@ bool Netlink::dump_once(Message& request, std::vector<std::vector<unsigned char>
 
 void Netlink::dump(Message& request, const Handler& handler)
 {
-    std::vector<std::vector<unsigned char>> datagrams;
+    std::vector<Datagram> datagrams;
     {
         const std::lock_guard lock(mutex_);
         int attempt = 0;

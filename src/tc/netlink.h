@@ -16,6 +16,7 @@
 #include <netlink/msg.h>
 #include <netlink/socket.h>
 
+#include <array>
 #include <chrono>
 #include <functional>
 #include <memory>
@@ -27,7 +28,7 @@
 
 namespace virfloor::tc {
 
-// One request, built without a socket.
+// One request, built without a socket and in a place of its own: many are built for each call.
 class Message {
 public:
     Message(std::uint16_t type, std::uint16_t flags, const tcmsg& header);
@@ -42,11 +43,13 @@ public:
     nlattr* begin(int attribute);
     void end(nlattr* nest);
 
-    nl_msg* get() const { return message_.get(); }
-    nlmsghdr* header() const { return nlmsg_hdr(message_.get()); }
+    nlmsghdr* header() const { return reinterpret_cast<nlmsghdr*>(bytes_.data()); }
 
 private:
-    std::unique_ptr<nl_msg, void (*)(nl_msg*)> message_;
+    // The longest that is asked for takes half of it.
+    static constexpr std::size_t room = 256;
+
+    alignas(nlmsghdr) mutable std::array<unsigned char, room> bytes_;
 };
 
 // The kernel's word on one message.
@@ -66,7 +69,7 @@ public:
     // The socket's address, by which the kernel names it as the cause of a change.
     std::uint32_t port() const { return nl_socket_get_local_port(socket_.get()); }
 
-    // Sends the messages, many at a time, and gives the answer to each, in order; they are no
+    // Sends the messages, many at a time, and gives the kernel's word on each, in order; they are no
     // transaction: those behind a failed one are carried out. Throws Error(system) when answers are
     // missing: what became of the messages is not known then.
     std::vector<Answer> transact(std::span<const Message> messages);
@@ -76,17 +79,24 @@ public:
 
 private:
     using Socket = std::unique_ptr<nl_sock, void (*)(nl_sock*)>;
+    using Envelope = std::unique_ptr<nl_msg, void (*)(nl_msg*)>;
+    struct Datagram {
+        std::unique_ptr<unsigned char, void (*)(void*)> data;
+        std::size_t size;
+    };
 
     void send(std::span<const Message> messages);
     // One datagram; throws when none comes in time.
-    std::vector<unsigned char> receive(std::chrono::steady_clock::time_point deadline);
+    Datagram receive(std::chrono::steady_clock::time_point deadline);
     // Throws when there is none.
     std::chrono::milliseconds time_left(std::chrono::steady_clock::time_point deadline) const;
     [[noreturn]] void give_up() const;
-    bool dump_once(Message& request, std::vector<std::vector<unsigned char>>& datagrams);
+    bool dump_once(Message& request, std::vector<Datagram>& datagrams);
+    static void for_each(const Datagram& datagram, const Handler& handler);
 
     std::mutex mutex_;
     Socket socket_;
+    Envelope envelope_; // libnl wants one of its own with each send
     std::chrono::milliseconds timeout_;
     std::uint32_t sequence_ = 0;
 };

@@ -277,11 +277,13 @@ ssize_t send_ours(int file, const msghdr* message, Send send)
 {
     std::vector<char> bytes = gather(*message);
     bool refused = false;
-    for (nlmsghdr* each : messages_in(bytes)) {
+    const auto messages = messages_in(bytes);
+    for (nlmsghdr* each : messages) {
         if (!pass("netlink " + std::to_string(each->nlmsg_type), is_netlink) ||
             control->mode != Mode::fault)
             continue;
-        our_sequence = each->nlmsg_seq;
+        // A message that is not refused has an answer only if it is the last of the send.
+        our_sequence = (control->fault == Fault::error ? each : messages.back())->nlmsg_seq;
         our_socket = file;
         if (control->fault == Fault::error) {
             each->nlmsg_type = unknown_type;

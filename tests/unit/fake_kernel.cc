@@ -171,7 +171,7 @@ void FakeKernel::receive(const nlmsghdr& message)
         dump(message);
         return;
     }
-    const auto planned = fault ? fault(changes, message) : std::nullopt;
+    const auto planned = silenced_ ? silenced_ : fault ? fault(changes, message) : std::nullopt;
     ++changes;
     Refused result{0, ""};
     try {
@@ -182,10 +182,14 @@ void FakeKernel::receive(const nlmsghdr& message)
     } catch (const Refused& refused) {
         result = refused;
     }
-    if (planned && planned->silent)
+    if (planned && planned->silent) {
+        silenced_ = planned;
         return;
+    }
     if (planned)
         result = {planned->error, planned->text};
+    if (result.error == 0 && !(message.nlmsg_flags & NLM_F_ACK))
+        return;
     queue.push_back(acknowledge(message, result.error, result.text, changes % 2 == 0));
 }
 
@@ -587,6 +591,7 @@ int __wrap_nl_send_iovec(nl_sock*, nl_msg*, iovec* parts, unsigned count)
         kernel.receive(*static_cast<const nlmsghdr*>(parts[i].iov_base));
         sent += static_cast<int>(parts[i].iov_len);
     }
+    kernel.end_of_send();
     return sent;
 }
 

@@ -65,8 +65,8 @@ public:
     struct Fault {
         int error = 0;         // what is answered
         std::string text;
-        bool silent = false;   // no answer comes
-        bool done = false;     // it is carried out all the same
+        bool silent = false;   // no answer comes, nor one to the messages behind it in the same send
+        bool done = false;     // it is carried out all the same, and so are those
     };
     // Asked for each message that changes something; counted from 0 since the last heal().
     std::function<std::optional<Fault>(std::size_t number, const nlmsghdr&)> fault;
@@ -127,6 +127,7 @@ public:
     void add_fw(std::uint16_t preference, std::uint32_t mark, std::uint32_t target);
 
     void receive(const nlmsghdr& message);
+    void end_of_send() { silenced_.reset(); }
 
 private:
     struct Refused {
@@ -145,6 +146,7 @@ private:
     void dump(const nlmsghdr& message);
 
     std::uint16_t next_root_ = 0x800;
+    std::optional<Fault> silenced_;
 };
 
 } // namespace virfloor::test

@@ -8,6 +8,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <stdexcept>
 
 namespace virfloor::tc {
 namespace {
@@ -161,6 +162,41 @@ TEST_F(NetlinkTest, SendsMoreThanFitOneSend)
     for (int i = 0; i < 200; ++i)
         EXPECT_EQ(answers[i].error, i + 1);
     EXPECT_TRUE(netlink_.transact({}).empty());
+}
+
+// The kernel answers refusals unasked; a success is asked for but once in a send.
+TEST_F(NetlinkTest, OnlyTheLastSuccessOfASendIsAnswered)
+{
+    std::vector<bool> asked;
+    const auto answers_with_error_at = [&](std::size_t refused) {
+        asked.clear();
+        kernel_.answer = [&asked, refused, this](const nlmsghdr& at) {
+            const bool bad = asked.size() == refused;
+            asked.push_back(at.nlmsg_flags & NLM_F_ACK);
+            if (bad || asked.back())
+                kernel_.queue.push_back(acknowledge(at, bad ? EBUSY : 0));
+            return true;
+        };
+        return netlink_.transact(messages(66));
+    };
+    for (const std::size_t refused : {0u, 1u, 62u, 63u, 64u, 65u, 100u}) {
+        const auto answers = answers_with_error_at(refused);
+        ASSERT_EQ(answers.size(), 66u);
+        for (std::size_t i = 0; i < answers.size(); ++i)
+            EXPECT_EQ(answers[i].error, i == refused ? EBUSY : 0) << i;
+    }
+    for (std::size_t i = 0; i < asked.size(); ++i)
+        EXPECT_EQ(asked[i], i == 63 || i == 65) << i;
+    EXPECT_TRUE(kernel_.queue.empty());
+}
+
+TEST_F(NetlinkTest, AMessageThatIsTooLongIsNotBuilt)
+{
+    Message full = message();
+    const std::vector<unsigned char> large(200);
+    full.put_bytes(TCA_OPTIONS, large.data(), large.size());
+    EXPECT_THROW(full.put_bytes(TCA_OPTIONS, large.data(), large.size()), std::length_error);
+    EXPECT_THROW(full.put_bytes(TCA_OPTIONS, large.data(), SIZE_MAX), std::length_error);
 }
 
 TEST_F(NetlinkTest, NoAnswerIsATimeout)
