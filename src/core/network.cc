@@ -30,6 +30,12 @@ constexpr std::uint64_t reserve_part = 200;
 
 Ticks transmit_time(Bytes size, BytesPerSecond rate)
 {
+    // As much as there is in practice takes the processor's own division.
+    if (rate.count <= UINT64_MAX / tick_nanoseconds && size.count <= UINT32_MAX) {
+        const std::uint64_t per_tick = rate.count * tick_nanoseconds;
+        const std::uint64_t time = size.count * second_nanoseconds;
+        return std::min(max_ticks, Ticks{time / per_tick + (time % per_tick != 0)});
+    }
     const Wide per_tick = Wide{rate.count} * tick_nanoseconds;
     const Wide ticks = (Wide{size.count} * second_nanoseconds + per_tick - 1) / per_tick;
     return ticks > max_ticks.count ? max_ticks : Ticks{static_cast<std::uint64_t>(ticks)};

@@ -24,6 +24,8 @@ bool same_shape(const Class& have, const Class& want)
 // Classes with those nearer to the qdisc first.
 std::vector<Class> parents_first(const Tree& tree, std::vector<Class> classes)
 {
+    if (classes.size() < 2)
+        return classes;
     const auto depth = [&tree](const Class& of) {
         std::size_t depth = 0;
         auto parent = of.parent;
@@ -41,7 +43,10 @@ std::vector<Class> parents_first(const Tree& tree, std::vector<Class> classes)
 
 class Comparison {
 public:
-    Comparison(const Tree& have, const Tree& want) : have_(have), want_(want) {}
+    Comparison(const Tree& have, const Tree& want) : have_(have), want_(want)
+    {
+        steps_.reserve(usual_steps);
+    }
 
     Change change()
     {
@@ -73,6 +78,8 @@ public:
     }
 
 private:
+    static constexpr std::size_t usual_steps = 4; // of a plug, an unplug, or an update
+
     static bool grows(const ChangeClass& c) { return c.from.shape.rate < c.to.shape.rate; }
 
     bool is_removed(ClassId id) const { return removed_ids_.contains(id); }

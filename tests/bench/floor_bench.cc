@@ -4,11 +4,16 @@
 // status file, kernel) against the bare netlink messages that no program could do without.
 //
 //     floor-bench ROUNDS PORTS…
+//     floor-bench hold PORTS
 //
 // For each number of ports there are three equal bridges: one for our part, one for the bare
 // messages, one for our part put together from its pieces with a clock between them. Each round takes
 // all of them in turn, with the same guest, one operation after the other. The samples are printed
 // as JSON, in microseconds, the n-th of each series from the n-th round.
+//
+// With "hold" there is one bridge, and what is printed is the bare messages of a plug, a change, the
+// change back and an unplug, a line of hexadecimal digits each, for who sends them himself in this process's
+// network namespace; it ends with its input.
 //
 // In a network namespace of its own; needs root, and /run/libvirt to be what it is on a host, a tmpfs.
 #include "floored_network.h"
@@ -186,6 +191,8 @@ public:
         const auto* header = reinterpret_cast<const nlmsghdr*>(answer.data());
         check(static_cast<const nlmsgerr*>(NLMSG_DATA(header))->error == 0, "refused");
     }
+
+    const std::vector<char>& bytes() const { return buffer_; }
 
 private:
     int socket_;
@@ -411,12 +418,44 @@ private:
     std::mt19937 chance_;
 };
 
+void hold(int ports)
+{
+    const Host host("held", ports);
+    Bare bare(host);
+    std::mt19937 chance(static_cast<unsigned>(ports) + 1);
+    const auto life = bare.life_of(random_guest(chance));
+    using Requests = std::vector<tc::Request>;
+    for (const auto& requests : {Requests{life.less_for_others, life.add_class, life.add_filter},
+                                 Requests{life.even_less_for_others, life.raise},
+                                 Requests{life.lower, life.less_for_others},
+                                 Requests{life.remove_filter, life.remove_class, life.as_before}}) {
+        const BareMessages messages = bare.messages(requests);
+        for (const char byte : messages.bytes())
+            std::printf("%02x", static_cast<unsigned char>(byte));
+        std::printf("\n");
+    }
+    std::fflush(stdout);
+    while (std::getchar() != EOF) {
+    }
+}
+
+void measure(int rounds, const std::vector<int>& sizes)
+{
+    std::printf("[\n");
+    for (const int& ports : sizes) {
+        Bench bench(ports);
+        bench.run(rounds);
+        bench.print(&ports == &sizes.back());
+    }
+    std::printf("]\n");
+}
+
 } // namespace
 
 int main(int argc, char** argv)
 {
     if (argc < 3) {
-        std::fprintf(stderr, "usage: floor-bench ROUNDS PORTS...\n");
+        std::fprintf(stderr, "usage: floor-bench ROUNDS PORTS... | hold PORTS\n");
         return EXIT_FAILURE;
     }
     if (unshare(CLONE_NEWNET) < 0) {
@@ -425,13 +464,13 @@ int main(int argc, char** argv)
     }
     int result = EXIT_SUCCESS;
     try {
-        std::printf("[\n");
-        for (int i = 2; i < argc; ++i) {
-            Bench bench(std::atoi(argv[i]));
-            bench.run(std::atoi(argv[1]));
-            bench.print(i + 1 == argc);
-        }
-        std::printf("]\n");
+        std::vector<int> sizes;
+        for (int i = 2; i < argc; ++i)
+            sizes.push_back(std::atoi(argv[i]));
+        if (std::string(argv[1]) == "hold")
+            hold(sizes.front());
+        else
+            measure(std::atoi(argv[1]), sizes);
     } catch (const std::exception& error) {
         std::fprintf(stderr, "floor-bench: %s\n", error.what());
         result = EXIT_FAILURE;
