@@ -238,9 +238,15 @@ public:
         const Tree raised = promises_.branch(guest.mac);
         promises_.unplug(guest.uuid);
         const tc::U32Match match{{1, guest.mac.bytes[5], 0x7ff}, guest.mac, id};
-        return {{change, htb(plugged, catchment_class)}, {add, htb(plugged, id)},   {add, match},
-                {change, htb(raised, catchment_class)},  {change, htb(raised, id)}, {change, htb(plugged, id)},
-                {remove, match},                         {remove, htb(plugged, id)}, {change, htb(before, catchment_class)}};
+        return {{change, htb(plugged, catchment_class)},
+                {add, htb(plugged, id)},
+                {add, match},
+                {change, htb(raised, catchment_class)},
+                {change, htb(raised, id)},
+                {change, htb(plugged, id)},
+                {remove, match},
+                {remove, htb(plugged, id)},
+                {change, htb(before, catchment_class)}};
     }
 
 private:

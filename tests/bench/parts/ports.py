@@ -201,9 +201,12 @@ def times(figure: Figure) -> str:
 def section(results: dict[str, Any], page: Any) -> None:
     sizes = results["sizes"]
     page.paragraph(
-        "**Our part** is what the plugin does for a port with a floor, from admission to the kernel's answer. **Bare** is a "
-        "minimal program that sends ready-made messages (three for a plug or an unplug, two for a change), in one send, and "
-        "takes one answer: nothing with a class of its own for each guest can do with less. Both work on equal bridges in "
+        "**Our part** is what the plugin does for a port with a floor, from admission to the kernel's answer. "
+        "**Bare** is a "
+        "minimal program that sends ready-made messages (three for a plug or an unplug, two for a change), in "
+        "one send, and "
+        "takes one answer: nothing with a class of its own for each guest can do with less. Both work on equal "
+        "bridges in "
         "turn. µs, medians."
     )
     page.table(
@@ -216,7 +219,8 @@ def section(results: dict[str, Any], page: Any) -> None:
         ],
     )  # fmt: skip
     page.paragraph(
-        "In the last column a socket listens to the kernel's notices of traffic control, as the module itself does to see "
+        "In the last column a socket listens to the kernel's notices of traffic control, as the module itself "
+        "does to see "
         "what others change: the kernel then makes a notice of each message, and drops it where it is our own."
     )
     page.heading("Where the time of our part goes", 3)
@@ -233,7 +237,8 @@ def section(results: dict[str, Any], page: Any) -> None:
     page.heading("What grows in the kernel", 3)
     first, last = sizes[0], sizes[-1]
     page.paragraph(
-        "Each message by itself, sent and answered. To add or to delete a class, the kernel walks all classes of the device "
+        "Each message by itself, sent and answered. To add or to delete a class, the kernel walks all classes of "
+        "the device "
         "(tc_bind_tclass in net/sched/sch_api.c): from "
         f"{first['ports']} to {last['ports']} ports the new class goes from {micros(first['plug']['class'])} to "
         f"{micros(last['plug']['class'])} µs, a change of one that is there from "
@@ -243,7 +248,8 @@ def section(results: dict[str, Any], page: Any) -> None:
         ("ports", "class added", "class deleted", "class changed", "filter added", "filter deleted"),
         [
             (size["ports"], micros(size["plug"]["class"]), micros(size["unplug"]["class"]),
-             micros(size["plug"]["change of a class"]), micros(size["plug"]["filter"]), micros(size["unplug"]["filter"]))
+             micros(size["plug"]["change of a class"]), micros(size["plug"]["filter"]),
+             micros(size["unplug"]["filter"]))
             for size in sizes
         ],
     )  # fmt: skip
@@ -252,15 +258,19 @@ def section(results: dict[str, Any], page: Any) -> None:
         {
             "bare netlink messages": [(size["ports"], size["plug"]["bare"]["median"]) for size in sizes],
             "our part": [(size["ports"], size["plug"]["ours"]["median"]) for size in sizes],
-            "whole call, without a floor": [(size["ports"], size["calls"]["plug"]["without"]["median"]) for size in sizes],
+            "whole call, without a floor": [
+                (size["ports"], size["calls"]["plug"]["without"]["median"]) for size in sizes
+            ],
             "whole call, with a floor": [(size["ports"], size["calls"]["plug"]["with"]["median"]) for size in sizes],
         },
         logx=True, logy=True,
     )  # fmt: skip
     page.heading("The whole call through libvirtd", 3)
     page.paragraph(
-        "The same call with a floor and without, in turn, through a client's connection. *Least* is what the ratio is if all "
-        "that a floor costs is the bare messages: in turn with the two others, the client makes the call without a floor, "
+        "The same call with a floor and without, in turn, through a client's connection. *Least* is what the "
+        "ratio is if all "
+        "that a floor costs is the bare messages: in turn with the two others, the client makes the call without "
+        "a floor, "
         "and then sends the bare messages itself, on a bridge with as many ports. µs, medians."
     )
     page.table(
@@ -279,17 +289,24 @@ def section(results: dict[str, Any], page: Any) -> None:
 def own_misses(sizes: list[dict[str, Any]], page: Any) -> None:
     """Why our part is above its goal, where it is."""
     for name, what in OPERATIONS.items():
-        for size in sizes:
-            figures = size[name]
-            if figures["ours / bare"]["median"] <= OWN_GOAL:
-                continue
-            over = figures["ours"]["median"] - figures["bare"]["median"]
-            page.paragraph(
-                f"The goal of {OWN_GOAL} is missed by {what} at {size['ports']} ports: there ours takes {over:.1f} µs more than the "
-                f"bare messages; {micros(figures['status'])} of them are the status record, which a crash makes "
-                f"necessary, {micros(figures['promises'])} the arithmetic, {micros(figures['messages'])} the building of messages "
-                "that the minimal program finds ready-made."
-            )
+        missed = [size for size in sizes if size[name]["ours / bare"]["median"] > OWN_GOAL]
+        if not missed:
+            continue
+        size = max(missed, key=lambda size: size[name]["ours / bare"]["median"])
+        figures = size[name]
+        over = figures["ours"]["median"] - figures["bare"]["median"]
+        with_record = (figures["bare"]["median"] + figures["status"]["median"]) / figures["bare"]["median"]
+        page.paragraph(
+            f"{what.capitalize()} misses the goal of {OWN_GOAL} at "
+            + ", ".join(str(size["ports"]) for size in missed)
+            + f" ports. At {size['ports']}, where it is worst, ours takes {over:.1f} µs more than the bare "
+            "messages. In "
+            f"stages: {micros(figures['status'])} the status record, without which a crash loses the floor, "
+            f"{micros(figures['promises'])} admission and arithmetic, {micros(figures['messages'])} the building "
+            "of messages "
+            "that the minimal program finds ready-made. With the bare messages and the record alone the ratio were "
+            f"{with_record:.2f}."
+        )
 
 
 def call_misses(sizes: list[dict[str, Any]], page: Any) -> None:
@@ -305,7 +322,8 @@ def call_misses(sizes: list[dict[str, Any]], page: Any) -> None:
     text = f"The goal of {CALL_GOAL} is missed {len(over)} times. "
     if bound:
         text += (
-            f"In {len(bound)} of them the bare messages alone are above it ({shortfall(bound)}): no program can meet it "
+            f"In {len(bound)} of them the bare messages alone are above it ({shortfall(bound)}): no program can "
+            "meet it "
             "there, as long as each guest has a class of its own. "
         )
     if rest:

@@ -208,9 +208,11 @@ def cell(figure: Figure) -> str:
 def section(results: dict[str, Any], page: Any) -> None:
     sizes = results["sizes"]
     page.paragraph(
-        "libvirtd is killed (SIGKILL) and started again, while UDP packets, one a millisecond, run to a guest within its "
+        "libvirtd is killed (SIGKILL) and started again, while UDP packets, one a millisecond, run to a guest "
+        "within its "
         "floor. *Tree right*: nobody touched it meanwhile. *Tree lost*: its root qdisc was deleted while no "
-        "daemon ran. ms from the start of the process; *own work* is what the module's log line says it took it to read, "
+        "daemon ran. ms from the start of the process; *own work* is what the module's log line says it took it "
+        "to read, "
         "compare and change; *messages* are the kernel's notices of changed traffic control on the bridge, whoever "
         "made them. Median (10th – 90th percentile)."
     )
@@ -225,7 +227,8 @@ def section(results: dict[str, Any], page: Any) -> None:
         ],
     )  # fmt: skip
     page.paragraph(
-        "For comparison, the stock driver alone with the same ports (it has no floors then), in turn with ours: ms until the "
+        "For comparison, the stock driver alone with the same ports (it has no floors then), in turn with ours: "
+        "ms until the "
         "daemon answers, and what ours adds, tree right."
     )
     page.table(
@@ -237,7 +240,8 @@ def section(results: dict[str, Any], page: Any) -> None:
         page.paragraph(
             "Packets were lost with the tree right at "
             + ", ".join(f"{size['ports']} ports" for size in lost)
-            + f", where {max(size['tree right']['messages']['high'] for size in lost):.0f} messages changed the tree: with none, "
+            + f", where {max(size['tree right']['messages']['high'] for size in lost):.0f} messages changed the "
+            "tree: with none, "
             "nothing that a restart does is in a packet's way."
         )
     page.plot(
