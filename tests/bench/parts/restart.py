@@ -165,7 +165,7 @@ def figures(restarts: list[Restart]) -> dict[str, Any]:
 
 
 def measure(options: Options) -> dict[str, Any]:
-    rounds = 2 if options.quick else 7
+    rounds = 2 if options.quick else 5
     sizes = []
     with workbench() as bench:
         for ports in QUICK_SIZES if options.quick else SIZES:
