@@ -37,9 +37,9 @@ struct Port {
     bool operator==(const Port&) const = default;
 };
 
-// The most that a full queue of the kernel sends for one class before the next has its turn; HTB
-// itself warns above 200000, and 60000 leaves room for the sums it makes.
-inline constexpr std::uint32_t max_quantum = 60000;
+// The most that a full queue of the kernel sends for one class before the next has its turn: HTB adds
+// quanta up in 32 bits with a sign. (It warns of those above 200000 only where it chose them itself.)
+inline constexpr std::uint32_t max_quantum = std::uint32_t{1} << 28;
 
 class Network {
 public:

@@ -17,8 +17,20 @@ constexpr std::uint64_t tick_nanoseconds = 64;
 constexpr std::uint64_t second_nanoseconds = 1'000'000'000;
 constexpr Ticks max_ticks{std::numeric_limits<std::uint32_t>::max()};
 
-// A bucket holds what a class may send at once after it was idle: 1 ms of its rate.
-constexpr Ticks usual_burst{1'000'000 / tick_nanoseconds};
+constexpr Ticks milliseconds(std::uint64_t count)
+{
+    return {count * 1'000'000 / tick_nanoseconds};
+}
+
+// A bucket holds what a class may send at once after it could not send: because it was idle, or because
+// the processor was busy elsewhere, and what it does not hold of that is lost. 5 ms of the rate, but
+// a megabyte from 200 MB/s on, as a guest's interface has room for 1000 frames; never below 1 ms.
+constexpr Ticks usual_burst = milliseconds(5), least_burst = milliseconds(1);
+constexpr Bytes roomy_burst{1'000'000};
+
+// How long a class sends at its own rate to use up its turn of the surplus. A frame of 1500 bytes fits
+// from 76 kB/s on.
+constexpr std::uint64_t turns_per_second = 50;
 
 constexpr Bytes ethernet_header{14};
 
@@ -176,11 +188,11 @@ Class Network::make_class(ClassId id, std::optional<ClassId> parent, BytesPerSec
     const Bytes frame = mtu_ + ethernet_header;
     const BytesPerSecond ceil = std::max(in_bytes(limit()), rate);
     const auto bucket = [frame](BytesPerSecond at) {
-        return std::max(usual_burst, transmit_time(frame, at));
+        const Ticks burst = std::clamp(transmit_time(roomy_burst, at), least_burst, usual_burst);
+        return std::max(burst, transmit_time(frame, at));
     };
     const std::uint64_t least_quantum = std::min<std::uint64_t>(frame.count, max_quantum);
-    const Wide share = Wide{rate.count} * max_quantum / in_bytes(limits_.average).count;
-    const auto quantum = std::clamp<Wide>(share, least_quantum, max_quantum);
+    const auto quantum = std::clamp<std::uint64_t>(rate.count / turns_per_second, least_quantum, max_quantum);
     return {.id = id,
             .parent = parent,
             .shape = {rate, ceil, bucket(rate), bucket(ceil),

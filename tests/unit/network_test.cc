@@ -287,9 +287,20 @@ TEST(Network, BurstFollowsTheXml)
     EXPECT_EQ(root_of(network(rate(10000, 0, 0, 512))).burst.count, 819200u);
     EXPECT_EQ(root_of(network(rate(10000, 0, 0, 512))).cburst.count, 819200u);
     EXPECT_EQ(root_of(network(rate(10000, 20000, 0, 512))).burst.count, 819200u);
-    EXPECT_EQ(root_of(network(rate(10000, 20000, 0, 512))).cburst.count, 15625u);
-    EXPECT_EQ(root_of(network()).burst.count, 15625u); // 1 ms
+    EXPECT_EQ(root_of(network(rate(10000, 20000, 0, 512))).cburst.count, 78125u);
+    EXPECT_EQ(root_of(network()).burst.count, 78125u); // 5 ms
     EXPECT_EQ(root_of(network({{1}, {}, {}, max_burst})).burst.count, UINT32_MAX);
+}
+
+TEST(Network, ABucketHoldsAMegabyteBetweenFiveMillisecondsAndOne)
+{
+    const auto bucket = [](std::uint64_t average) {
+        return network(rate(average)).tree().classes.at(catchment_class).shape.burst.count;
+    };
+    EXPECT_EQ(bucket(200'000), 78125u); // 5 ms
+    EXPECT_EQ(bucket(500'000), 31250u); // 2 ms
+    EXPECT_EQ(bucket(1'000'000), 15625u); // 1 ms
+    EXPECT_EQ(bucket(12'500'000), 15625u);
 }
 
 TEST(Network, ABucketNeverHoldsLessThanAFrame)
@@ -310,10 +321,11 @@ TEST(Network, QuantumFollowsTheFloor)
     tenants.plug(uuid(3), mac(3), {2000});
     const Tree tree = tenants.tree();
     EXPECT_EQ(tree.classes.at(ClassId{3}).shape.quantum, 1514u);
-    EXPECT_EQ(tree.classes.at(ClassId{4}).shape.quantum, 6000u);
-    EXPECT_EQ(tree.classes.at(ClassId{5}).shape.quantum, 12000u);
+    EXPECT_EQ(tree.classes.at(ClassId{4}).shape.quantum, 20000u); // 20 ms
+    EXPECT_EQ(tree.classes.at(ClassId{5}).shape.quantum, 40000u);
     Network jumbo("jumbo", "virbr9", rate(10), {65535});
-    EXPECT_EQ(jumbo.tree().classes.at(catchment_class).shape.quantum, max_quantum);
+    EXPECT_EQ(jumbo.tree().classes.at(catchment_class).shape.quantum, 65549u);
+    EXPECT_EQ(network(rate(max_rate.count)).tree().classes.at(catchment_class).shape.quantum, max_quantum);
 }
 
 TEST(Network, ABranchIsAPartOfTheTree)

@@ -31,6 +31,11 @@ def catchment_minimum(average: int) -> int:
     return min(max(average * UNIT // 200, 1000), 125000)
 
 
+def quantum(rate: int) -> int:
+    """A class's turn of the surplus, in bytes: 20 ms of its rate (bytes per second), at least a frame."""
+    return min(max(rate // 50, 1514), 1 << 28)
+
+
 def tree_rates(inbound: Values, floors: list[int]) -> dict[str, int]:
     """What the tree of a network must have, in bytes per second."""
     average = int(inbound["average"])

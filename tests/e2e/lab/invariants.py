@@ -8,7 +8,7 @@ where a packet goes from sending one, and the files are held against all of that
 from __future__ import annotations
 
 from . import kernel, status
-from .bandwidth import UNIT, inbound_of, tree_rates
+from .bandwidth import UNIT, inbound_of, quantum, tree_rates
 from .commands import wait_until, wait_until_passes
 from .network import Network, Port
 from .traffic import send_frames
@@ -92,7 +92,7 @@ def check_classes(network: Network, inbound: dict[str, int], floored: list[Port]
         each = classes[class_id]
         assert (each.rate, each.ceil) == (floor * UNIT, rates["ceil"]), (each, floor, rates)
     for each in children:
-        assert 1500 <= each.quantum <= 60000, f"one MTU to 60000: {each}"
+        assert each.quantum == quantum(each.rate), each
     check_leaves(network, set(classes) - {ROOT})
 
 

@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Guests with equal floors: how far apart they are in throughput and in requests and answers; and what a guest within
+its floor waits for an answer while all others are flooded. Guests are LXC domains. Runs in the sandbox."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Mapping, Sequence
+
+from lab import LxcGuest, Network, Workbench, daemon, kernel, wait_until, workbench
+from lab.bandwidth import UNIT
+from load import (
+    FIRST_RULE,
+    Target,
+    Traffic,
+    World,
+    apply,
+    deviation,
+    init_pid,
+    iperf_servers,
+    mean,
+    precedence,
+    put_back,
+    route_home,
+    sampled,
+    set_floors,
+    world,
+)
+from measuring import Options, goal, ratio, summary
+
+if TYPE_CHECKING:
+    from report import Page
+
+TITLE = "Fairness and latency"
+
+FLOWS = 128
+FAIR = 0.02  # (largest - smallest) / mean
+PUBLISHED = {"vhost-net": 0.10, "SR-IOV": 0.30}  # as issue 4 names them
+
+FAST, SLOW = 50_000, 2_500  # kB/s: room for packets of 64 KiB; and so little that one byte a packet fills it
+QUIET_FLOOR = 1_000  # kB/s of the guest that is asked while others are flooded
+FLOOD = 10  # times the link
+INTERVAL = 1000  # microseconds between two requests
+
+Json = dict[str, Any]
+
+
+class Site:
+    """Guests with an interface on a fast and one on a slow network."""
+
+    def __init__(self, lab: Workbench, guests: int) -> None:
+        self.fast: Network = lab.network(FAST, None, burst=0)
+        self.slow: Network = lab.network(SLOW, None, burst=0)
+        self.guests = [lab.described_lxc(self.fast.nic(), self.slow.nic()) for _ in range(guests)]
+
+    def start(self) -> None:
+        def start(guest: LxcGuest) -> None:
+            guest.create()
+            route_home(guest)
+
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(start, self.guests))
+
+    def nics(self, network: Network) -> list:
+        return [guest.nics[0 if network is self.fast else 1] for guest in self.guests]
+
+    def promise(self, network: Network, floors: Sequence[int]) -> list[int]:
+        """Gives the first guests these floors (kB/s), the others none; the class IDs of the first."""
+        macs = [nic.mac for nic in self.nics(network)]
+        ids = set_floors(network, dict.fromkeys(macs, 0) | dict(zip(macs, floors)))
+        return [ids[mac] for mac, _ in zip(macs, floors)]
+
+
+def throughput(site: Site, outside: World, guests: int, seconds: int) -> float:
+    """Deviation of what the classes carried, by TCP in as many flows as there are for each guest."""
+    network = site.fast
+    ids = site.promise(network, [FAST // guests] * guests)
+    pids = [init_pid(guest) for guest in site.guests[:guests]]
+    addresses = [nic.ip4 for nic in site.nics(network)[:guests]]
+    with iperf_servers(pids), outside.streams(addresses, FLOWS // guests):
+        time.sleep(3)  # until TCP has found its rate
+        rates = mean(sampled(network.bridge, seconds))
+    return deviation([rates[each] for each in ids])
+
+
+def answers(site: Site, network: Network, traffic: Traffic, guests: int, seconds: float) -> Json:
+    """Deviation of the answers that came, and how many in all."""
+    average = int(network.inbound["average"])
+    site.promise(network, [average // guests] * guests)
+    asked = traffic.ask(seconds, FLOWS // guests, [nic.ip4 for nic in site.nics(network)[:guests]])
+    counts = [each["answers"] for each in asked.values()]
+    return {"deviation": deviation(counts), "answers": sum(counts)}
+
+
+def latency(traffic: Traffic, quiet: str, flood: Sequence[Target], rounds: int, seconds: float) -> Json:
+    """What a guest waits for an answer: with an idle link, and with the flood, in turn; medians and 99th percentiles
+    of the rounds in microseconds. Runs wherever bench-traffic serves."""
+    idle, flooded = [], []
+    for _ in range(rounds):
+        idle.append(traffic.ping(seconds, INTERVAL, quiet))
+        with traffic.flood(flood):
+            time.sleep(1)
+            flooded.append(traffic.ping(seconds, INTERVAL, quiet))
+        time.sleep(0.5)  # until the queues are empty
+    return {
+        key: {
+            "idle": summary([each[key] for each in idle]),
+            "flooded": summary([each[key] for each in flooded]),
+            "ratio": ratio([each[key] for each in flooded], [each[key] for each in idle]),
+        }
+        for key in ("median", "p99")
+    }
+
+
+def set_leaves(network: Network, kind: str) -> None:
+    """The queue of every class that has one. libvirtd must be frozen."""
+    for each in network.classes().values():
+        if each.parent:
+            argv = ["tc", "qdisc", "replace", "dev", network.bridge, "parent", f"1:{each.class_id:x}", kind]
+            subprocess.run(argv, check=True)
+
+
+def latencies(site: Site, traffic: Traffic, rounds: int, seconds: float) -> dict[str, Json]:
+    """By leaf, of those that this kernel has; with pfifo also by the first rules of burst and quantum."""
+    network = site.fast
+    others = len(site.guests) - 1
+    site.promise(network, [QUIET_FLOOR] + [(FAST - QUIET_FLOOR) // others] * others)
+    quiet, *rest = [nic.ip4 for nic in site.nics(network)]
+    flood = [Target(address, FAST * UNIT * FLOOD / others) for address in rest]
+    before = network.shapes()
+    shapes = network.classes()
+    found = {}
+    with daemon.frozen():
+        for leaf in ("fq_codel", "sfq", "pfifo"):
+            if kernel.kernel_has_qdisc(leaf):
+                set_leaves(network, leaf)
+                found[leaf] = latency(traffic, quiet, flood, rounds, seconds)
+        apply(FIRST_RULE, network, shapes)
+        found["pfifo, first rules of burst and quantum"] = latency(traffic, quiet, flood, rounds, seconds)
+        put_back(network, shapes)
+    wait_until("libvirtd has put its classes right", lambda: network.shapes() == before, seconds=70)
+    return found
+
+
+def measure(options: Options) -> Json:
+    sizes = [1, 4, 16] if options.quick else [1, 2, 4, 8, 16, 32, 64]
+    long, short = (3, 1.0) if options.quick else (8, 4.0)
+    traffic = Traffic(options.build_dir / "tests/bench/bench-traffic")
+    found = []
+    with workbench() as lab, world() as outside:
+        site = Site(lab, sizes[-1])
+        site.start()
+        with traffic.serving([init_pid(guest) for guest in site.guests]), precedence():
+            for guests in sizes:
+                found.append({
+                    "guests": guests,
+                    "throughput": throughput(site, outside, guests, long),
+                    "link": answers(site, site.slow, traffic, guests, short),
+                    "processor": answers(site, site.fast, traffic, guests, short),
+                })  # fmt: skip
+                print(found[-1], flush=True)
+            by_leaf = latencies(site, traffic, 1 if options.quick else 5, 1.0 if options.quick else 3.0)
+    return {"by guests": found, "latency": by_leaf, "guests flooded": len(site.guests) - 1, "goals": goals(found)}
+
+
+def goals(found: Sequence[Mapping[str, Any]]) -> list[Json]:
+    return [
+        goal("fairness: deviation between guests in throughput, the worst number of guests",
+             max(each["throughput"] for each in found), at_most=FAIR),
+        goal("fairness: deviation in answers, where the link is the limit",
+             max(each["link"]["deviation"] for each in found), at_most=FAIR),
+        goal("fairness: deviation in answers, where the processors are the limit",
+             max(each["processor"]["deviation"] for each in found), at_most=FAIR),
+    ]  # fmt: skip
+
+
+# --- the report ----------------------------------------------------------------------------------------
+
+
+def section(results: Json, page: Page) -> None:
+    found = results["by guests"]
+    page.paragraph(
+        f"Equal floors that add up to the link, {FLOWS} flows in all. Deviation is (largest − smallest) / mean of the guests. "
+        f"Throughput is TCP (iperf3) on a link of {FAST * UNIT * 8 / 1e6:g} Mbit/s, as the classes counted it. Requests and answers "
+        f"are TCP with one byte each way, by one process at each side (`bench-traffic`): on a link of {SLOW * UNIT * 8 / 1e6:g} Mbit/s, which "
+        "they fill, and on the first one, where they are as many as the processors can do."
+    )
+    page.table(
+        ("guests", "throughput", "answers, link full", "answers / s", "answers, processors full", "answers / s"),
+        [
+            (
+                each["guests"], f"{each['throughput']:.2%}",
+                f"{each['link']['deviation']:.2%}", f"{each['link']['answers']:.0f}",
+                f"{each['processor']['deviation']:.2%}", f"{each['processor']['answers']:.0f}",
+            )
+            for each in found
+        ],
+    )  # fmt: skip
+    bounds = "; ".join(f"{name} below {value:.0%}" for name, value in PUBLISHED.items())
+    page.paragraph(f"Published, for guests by other ways and on other machines, 1 to 64 guests and {FLOWS} flows: {bounds}.")
+    page.plot(
+        "fairness", "Deviation between guests with equal floors", "guests", "(largest − smallest) / mean, %",
+        {
+            "throughput": [(each["guests"], 100 * each["throughput"]) for each in found],
+            "answers, link full": [(each["guests"], 100 * each["link"]["deviation"]) for each in found],
+            "answers, processors full": [(each["guests"], 100 * each["processor"]["deviation"]) for each in found],
+            "goal": [(each["guests"], 100 * FAIR) for each in found],
+        },
+        logx=True,
+    )  # fmt: skip
+    page.heading("Latency of a guest within its floor", 3)
+    page.paragraph(
+        f"One TCP request of one byte each {INTERVAL} µs to a guest with a floor of {QUIET_FLOOR} kB/s, with the link idle, and while the other "
+        f"{results['guests flooded']} guests are offered {FLOOD} times the link by UDP, in turn. Microseconds from request to answer. The flood takes "
+        "processor time that the answer needs, too. Leaves that this kernel lacks are measured in the virtual machine."
+    )
+    page.table(
+        ("leaf", "median, idle", "flooded", "ratio", "p99, idle", "flooded", "ratio"),
+        [
+            (leaf, *(f"{each[key][column]['median']:.{1 if column == 'ratio' else 0}f}"
+                     for key in ("median", "p99") for column in ("idle", "flooded", "ratio")))
+            for leaf, each in results["latency"].items()
+        ],
+    )  # fmt: skip
