@@ -55,7 +55,7 @@ constexpr int ethernet_header = 14, ipv4_header = 20, ipv6_header = 40, udp_head
 constexpr int no_limit = 256 << 20;    // bytes that may wait below one socket
 constexpr int batch = 64;              // messages of one call
 constexpr microseconds tick{500};      // of a flood
-constexpr duration<double> most_arrears{0.02}; // what a flood cannot send within it, it leaves out
+constexpr duration<double> most_arrears{0.1}; // what a flood cannot send within it, it leaves out
 
 volatile std::sig_atomic_t stopped = 0;
 

@@ -8,6 +8,7 @@ Rates are bytes per second of frames with their Ethernet header, as HTB counts t
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import dataclasses
 import json
 import os
@@ -16,6 +17,8 @@ import re
 import subprocess
 import time
 from typing import Any, Callable, Iterable, Iterator, Mapping, Sequence
+
+import libvirt
 
 from lab import Guest, Network, connection, kernel, run, wait_until
 from lab.bandwidth import UNIT
@@ -154,12 +157,16 @@ def world() -> Iterator[World]:
             process.kill()
 
 
-def route_home(guest: Guest) -> None:
-    """Gives the guest a way to the world, by the first network that it has."""
-    network = guest.nics[0].network
+def connect(guest: Guest) -> None:
+    """Gives the guest a way to the world, by the first network that it has, and the host its addresses for good: ARP
+    and neighbour discovery would wait in the queues that a flood has filled."""
+    first = guest.nics[0].network
     inside = ["nsenter", f"--net=/proc/{init_pid(guest)}/ns/net"]
-    run(*inside, "ip", "route", "add", "default", "via", network.address)
-    run(*inside, "ip", "-6", "route", "add", "default", "via", f"fd00:{network.index}::1")
+    run(*inside, "ip", "route", "add", "default", "via", first.address)
+    run(*inside, "ip", "-6", "route", "add", "default", "via", f"fd00:{first.index}::1")
+    for nic in guest.nics:
+        for address in (nic.ip4, nic.ip6):
+            run("ip", "neighbour", "replace", address, "lladdr", nic.mac, "nud", "permanent", "dev", nic.network.bridge)
 
 
 @contextlib.contextmanager
@@ -196,6 +203,21 @@ def busy_processors() -> Iterator[None]:
         yield
 
 
+class _Parameter(ctypes.Structure):
+    _fields_ = [("field", ctypes.c_char * 80), ("type", ctypes.c_int), ("value", ctypes.c_uint64)]
+
+
+def _set_floor(port: libvirt.virNetworkPort, floor: int) -> None:
+    """virNetworkPortSetParameters: the binding's method refuses a port that has none yet."""
+    pointer = ctypes.pythonapi.PyCapsule_GetPointer
+    pointer.restype, pointer.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
+    function = ctypes.CDLL("libvirt.so.0").virNetworkPortSetParameters
+    function.argtypes = (ctypes.c_void_p, ctypes.POINTER(_Parameter), ctypes.c_int, ctypes.c_uint)
+    parameter = _Parameter(b"inbound.floor", libvirt.VIR_TYPED_PARAM_UINT, floor)
+    if function(pointer(port._o, b"virNetworkPortPtr"), ctypes.byref(parameter), 1, 0) < 0:
+        raise libvirt.libvirtError("virNetworkPortSetParameters() failed")
+
+
 def set_floors(network: Network, wanted: Mapping[str, int]) -> dict[str, int]:
     """Gives these MAC addresses these floors (kB/s, 0 for none) as virsh domiftune does; returns the class ID of
     each that has one then."""
@@ -205,8 +227,7 @@ def set_floors(network: Network, wanted: Mapping[str, int]) -> dict[str, int]:
         # First what goes down, so that the sum never passes the limit.
         for mac in sorted(wanted, key=lambda mac: wanted[mac] - ports[mac].floor):
             if wanted[mac] != ports[mac].floor:
-                port = handle.portLookupByUUIDString(ports[mac].uuid)
-                port.setParameters({"inbound.floor": wanted[mac]}, 0)
+                _set_floor(handle.portLookupByUUIDString(ports[mac].uuid), wanted[mac])
     return {port.mac: port.class_id for port in network.ports() if port.class_id is not None}
 
 
@@ -233,13 +254,17 @@ class Processors:
 def sampled(device: str, seconds: int) -> list[Rates]:
     """The rate of each class in each of so many seconds."""
     rates: list[Rates] = []
-    time_before, before = _counters(device)
-    begin = time_before
-    for number in range(1, seconds + 1):
-        time.sleep(max(0.0, begin + number - time.monotonic()))
-        now, after = _counters(device)
-        rates.append({each: (after[each] - before[each]) / (now - time_before) for each in after})
-        time_before, before = now, after
+    os.setpriority(os.PRIO_PROCESS, 0, -20)  # so that it reads in time
+    try:
+        time_before, before = _counters(device)
+        begin = time_before
+        for number in range(1, seconds + 1):
+            time.sleep(max(0.0, begin + number - time.monotonic()))
+            now, after = _counters(device)
+            rates.append({each: (after[each] - before[each]) / (now - time_before) for each in after})
+            time_before, before = now, after
+    finally:
+        os.setpriority(os.PRIO_PROCESS, 0, 0)
     return rates
 
 
@@ -257,16 +282,6 @@ def mean(samples: Sequence[Rates]) -> Rates:
 def deviation(values: Sequence[float]) -> float:
     """(largest - smallest) / mean."""
     return (max(values) - min(values)) / (sum(values) / len(values))
-
-
-@contextlib.contextmanager
-def precedence() -> Iterator[None]:
-    """This process goes before others while the block lasts: it reads counters in time. Its children do not."""
-    os.setpriority(os.PRIO_PROCESS, 0, -20)
-    try:
-        yield
-    finally:
-        os.setpriority(os.PRIO_PROCESS, 0, 0)
 
 
 # --- other parameters of the same tree ---------------------------------------------------------------
