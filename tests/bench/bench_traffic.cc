@@ -13,8 +13,8 @@
 //                                         one request each so many microseconds, at one flow
 //   bench-traffic lateness SECONDS        how late the processor is given to one that slept 1 ms
 //
-// All but serve print what they saw as one line of JSON: times in microseconds, sizes as frames with
-// their Ethernet header, as HTB counts them.
+// All but serve print what they saw as one line of JSON: times in microseconds, bytes per second of frames
+// with their Ethernet header, as HTB counts them, answers per second.
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -133,8 +133,7 @@ std::string percentiles(std::vector<float>& samples)
         return samples[static_cast<std::size_t>(part * static_cast<double>(samples.size() - 1))];
     };
     std::ostringstream text;
-    text << "{\"median\": " << at(0.5) << ", \"p90\": " << at(0.9) << ", \"p99\": " << at(0.99)
-         << ", \"p999\": " << at(0.999) << ", \"most\": " << samples.back() << ", \"samples\": " << samples.size() << "}";
+    text << "{\"median\": " << at(0.5) << ", \"p99\": " << at(0.99) << ", \"most\": " << samples.back() << "}";
     return text.str();
 }
 
@@ -291,7 +290,7 @@ int flood(const std::vector<std::string>& words)
         left_out += target.left_out * target.frame * target.frames;
     }
     const double seconds = seconds_since(start);
-    std::printf("{\"seconds\": %.3f, \"offered\": %.0f, \"left out\": %.0f}\n", seconds, offered / seconds, left_out / seconds);
+    std::printf("{\"offered\": %.0f, \"left out\": %.0f}\n", offered / seconds, left_out / seconds);
     return 0;
 }
 
@@ -308,18 +307,11 @@ Descriptor connected(const Address& address)
 struct Flow {
     Descriptor socket;
     std::size_t guest;
-    Clock::time_point asked;
 };
 
-struct Asked {
-    std::uint64_t answers = 0;
-    std::vector<float> microseconds;
-};
-
-void request(Flow& flow)
+void request(int flow)
 {
-    flow.asked = Clock::now();
-    if (send(flow.socket, "?", 1, MSG_NOSIGNAL) != 1)
+    if (send(flow, "?", 1, MSG_NOSIGNAL) != 1)
         checked(-1, "send");
 }
 
@@ -335,54 +327,52 @@ int ask(double seconds, int flows_each, const std::vector<std::string>& addresse
     flows.reserve(addresses.size() * static_cast<std::size_t>(flows_each));
     for (int round = 0; round < flows_each; ++round)
         for (std::size_t guest = 0; guest < addresses.size(); ++guest)
-            flows.push_back({connected(parse_address(addresses[guest], echo_port)), guest, {}});
+            flows.push_back({connected(parse_address(addresses[guest], echo_port)), guest});
     for (std::size_t i = 0; i < flows.size(); ++i) {
         epoll_event event{};
         event.events = EPOLLIN;
         event.data.u64 = i;
         checked(epoll_ctl(epoll, EPOLL_CTL_ADD, flows[i].socket, &event), "epoll_ctl");
     }
-    for (Flow& flow : flows)
-        request(flow);
-    std::vector<Asked> guests(addresses.size());
+    for (const Flow& flow : flows)
+        request(flow.socket);
+    std::vector<std::uint64_t> answers(addresses.size());
     const double settled = std::min(1.0, seconds / 4); // from then on it counts
     const auto start = Clock::now();
     std::array<epoll_event, 256> events;
     for (double now = 0; now < settled + seconds && !stopped; now = seconds_since(start)) {
         const int count = epoll_wait(epoll, events.data(), events.size(), 100);
         for (int i = 0; i < count; ++i) {
-            Flow& flow = flows[events[static_cast<std::size_t>(i)].data.u64];
+            const Flow& flow = flows[events[static_cast<std::size_t>(i)].data.u64];
             char byte;
             if (recv(flow.socket, &byte, 1, MSG_DONTWAIT) != 1)
                 continue;
-            if (now >= settled) {
-                Asked& guest = guests[flow.guest];
-                ++guest.answers;
-                guest.microseconds.push_back(microseconds_since(flow.asked));
-            }
-            request(flow);
+            answers[flow.guest] += now >= settled;
+            request(flow.socket);
         }
     }
     std::printf("{");
-    for (std::size_t i = 0; i < guests.size(); ++i)
-        std::printf("%s\"%s\": {\"answers\": %.1f, \"latency\": %s}", i ? ", " : "", addresses[i].c_str(),
-                    static_cast<double>(guests[i].answers) / seconds, percentiles(guests[i].microseconds).c_str());
+    for (std::size_t i = 0; i < answers.size(); ++i)
+        std::printf("%s\"%s\": %.1f", i ? ", " : "", addresses[i].c_str(), static_cast<double>(answers[i]) / seconds);
     std::printf("}\n");
     return 0;
 }
 
 int ping(double seconds, microseconds interval, const std::string& address)
 {
-    Flow flow{connected(parse_address(address, echo_port)), 0, {}};
+    const Descriptor flow = connected(parse_address(address, echo_port));
     std::vector<float> samples;
     const auto start = Clock::now();
-    for (auto next = start; seconds_since(start) < seconds && !stopped; next = std::max(next + interval, Clock::now())) {
+    auto next = start;
+    while (seconds_since(start) < seconds && !stopped) {
         std::this_thread::sleep_until(next);
+        next = std::max(next + interval, Clock::now());
+        const auto asked = Clock::now();
         request(flow);
         char byte;
-        if (recv(flow.socket, &byte, 1, 0) != 1)
+        if (recv(flow, &byte, 1, 0) != 1)
             checked(-1, "recv");
-        samples.push_back(microseconds_since(flow.asked));
+        samples.push_back(microseconds_since(asked));
     }
     std::printf("%s\n", percentiles(samples).c_str());
     return 0;
@@ -418,7 +408,7 @@ int run(const std::vector<std::string>& words)
         return ping(std::stod(words[1]), microseconds(std::stol(words[2])), words[3]);
     if (verb == "lateness" && words.size() == 2)
         return lateness(std::stod(words[1]));
-    std::fputs("usage: bench-traffic serve | flood | ask | ping | lateness … (see the head of bench_traffic.cc)\n", stderr);
+    std::fputs("usage: bench-traffic serve | flood | ask | ping | lateness …: see bench_traffic.cc\n", stderr);
     return 2;
 }
 

@@ -79,17 +79,17 @@ class Traffic:
             finally:
                 sent |= json.loads(sender.communicate()[0])
 
-    def ask(self, seconds: float, flows: int, addresses: Iterable[str]) -> dict[str, dict[str, Any]]:
-        """Answers per second and latency (microseconds), by address."""
+    def ask(self, seconds: float, flows: int, addresses: Iterable[str]) -> dict[str, float]:
+        """Answers per second, by address, to so many flows each."""
         return self._run("ask", seconds, flows, *addresses)
 
     def ping(self, seconds: float, interval: int, address: str) -> dict[str, float]:
-        """Latency in microseconds, of one request each interval (microseconds)."""
+        """The median, p99 and most microseconds for an answer, asked each interval (microseconds)."""
         return self._run("ping", seconds, interval, address)
 
     @contextlib.contextmanager
     def lateness(self, seconds: float) -> Iterator[dict[str, float]]:
-        """How late a sleeper is woken while the block lasts, which is seconds, in microseconds."""
+        """How late a sleeper is woken while the block lasts, which is seconds: median, p99, most microseconds."""
         late: dict[str, float] = {}
         with self._start("lateness", seconds) as sleeper:
             yield late
@@ -149,7 +149,8 @@ class World:
 @contextlib.contextmanager
 def world() -> Iterator[World]:
     """The device goes with the namespace, and that with its process."""
-    with subprocess.Popen(["unshare", "--net", "sh", "-c", "echo; exec sleep infinity"], stdout=subprocess.PIPE) as process:
+    argv = ["unshare", "--net", "sh", "-c", "echo; exec sleep infinity"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE) as process:
         try:
             process.stdout.readline()
             yield World(process.pid)

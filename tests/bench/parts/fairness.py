@@ -88,8 +88,7 @@ def answers(site: Site, network: Network, traffic: Traffic, guests: int, seconds
     """Deviation of the answers that came, and how many in all."""
     average = int(network.inbound["average"])
     site.promise(network, [average // guests] * guests)
-    asked = traffic.ask(seconds, FLOWS // guests, [nic.ip4 for nic in site.nics(network)[:guests]])
-    counts = [each["answers"] for each in asked.values()]
+    counts = list(traffic.ask(seconds, FLOWS // guests, [nic.ip4 for nic in site.nics(network)[:guests]]).values())
     return {"deviation": deviation(counts), "answers": sum(counts)}
 
 
@@ -178,13 +177,18 @@ def goals(found: Sequence[Mapping[str, Any]]) -> list[Json]:
 # --- the report ----------------------------------------------------------------------------------------
 
 
+def megabits(rate: int) -> str:
+    """Of kB/s."""
+    return f"{rate * UNIT * 8 / 1e6:g} Mbit/s"
+
+
 def section(results: Json, page: Page) -> None:
     found = results["by guests"]
     page.paragraph(
-        f"Equal floors that add up to the link, {FLOWS} flows in all. Deviation is (largest − smallest) / mean of the guests. "
-        f"Throughput is TCP (iperf3) on a link of {FAST * UNIT * 8 / 1e6:g} Mbit/s, as the classes counted it. Requests and answers "
-        f"are TCP with one byte each way, by one process at each side (`bench-traffic`): on a link of {SLOW * UNIT * 8 / 1e6:g} Mbit/s, which "
-        "they fill, and on the first one, where they are as many as the processors can do."
+        f"Equal floors that add up to the link, {FLOWS} flows in all. Deviation is (largest − smallest) / mean of the "
+        f"guests. Throughput is TCP (iperf3) on a link of {megabits(FAST)}, as the classes counted it. Requests and "
+        "answers are TCP with one byte each way, by one process at each side (`bench-traffic`): on a link of "
+        f"{megabits(SLOW)}, which they fill, and on the first one, where they are as many as the processors can do."
     )
     page.table(
         ("guests", "throughput", "answers, link full", "answers / s", "answers, processors full", "answers / s"),
@@ -198,7 +202,9 @@ def section(results: Json, page: Page) -> None:
         ],
     )  # fmt: skip
     bounds = "; ".join(f"{name} below {value:.0%}" for name, value in PUBLISHED.items())
-    page.paragraph(f"Published, for guests by other ways and on other machines, 1 to 64 guests and {FLOWS} flows: {bounds}.")
+    page.paragraph(
+        f"Published, for guests by other ways and on other machines, 1 to 64 guests and {FLOWS} flows: {bounds}."
+    )
     page.plot(
         "fairness", "Deviation between guests with equal floors", "guests", "(largest − smallest) / mean, %",
         {
@@ -211,9 +217,10 @@ def section(results: Json, page: Page) -> None:
     )  # fmt: skip
     page.heading("Latency of a guest within its floor", 3)
     page.paragraph(
-        f"One TCP request of one byte each {INTERVAL} µs to a guest with a floor of {QUIET_FLOOR} kB/s, with the link idle, and while the other "
-        f"{results['guests flooded']} guests are offered {FLOOD} times the link by UDP, in turn (link: {SLOW * UNIT * 8 / 1e6:g} Mbit/s). Microseconds from request to answer. The flood takes "
-        "processor time that the answer needs, too. Leaves that this kernel lacks are measured in the virtual machine."
+        f"One TCP request of one byte each {INTERVAL} µs to a guest with a floor of {QUIET_FLOOR} kB/s, with the link of "
+        f"{megabits(SLOW)} idle, and while the other {results['guests flooded']} guests are offered {FLOOD} times the "
+        "link by UDP, in turn. Microseconds from request to answer. The flood takes processor time that the answer "
+        "needs, too. Leaves that this kernel lacks are measured in the virtual machine."
     )
     page.table(
         ("leaf", "median, idle", "flooded", "ratio", "p99, idle", "flooded", "ratio"),

@@ -200,7 +200,8 @@ class Bench:
         totals = [total(sample) / rates["root"] for sample in samples]
         over_all = mean(samples)
         results: Json = {
-            "what": scenario.what, "network": scenario.network, "kind": scenario.kind, "guests": scenario.guests,
+            "what": scenario.what, "network": scenario.network, "kind": scenario.kind, "mixed": scenario.mixed,
+            "guests": scenario.guests,
             "floors": [min(floors.values()) // UNIT, max(floors.values()) // UNIT],
             "total": sum(totals) / len(totals), "least total": min(totals), "most total": max(totals),
             "offered": offered["offered"] / average if offered else None,
@@ -262,7 +263,8 @@ def measure(options: Options) -> Json:
                 if scenario.quick or not options.quick:
                     runs.append(bench.run(scenario, seconds))
                     print(described(runs[-1]), flush=True)
-            compared = [bench.compare(scenario, 1 if options.quick else 3, 2 if options.quick else 5) for scenario in COMPARED]
+            rounds, each = (1, 2) if options.quick else (3, 5)
+            compared = [bench.compare(scenario, rounds, each) for scenario in COMPARED]
     return {"runs": runs, "compared": compared, "goals": goals(runs), "seconds of a run": seconds}
 
 
@@ -279,7 +281,7 @@ def goals(runs: list[Json]) -> list[Json]:
 
 
 def described(run: Json) -> str:
-    return ", ".join(f"{key} {value:.4f}" if isinstance(value, float) else f"{key} {value}" for key, value in run.items())
+    return ", ".join(f"{key} {round(value, 4) if isinstance(value, float) else value}" for key, value in run.items())
 
 
 # --- the report ----------------------------------------------------------------------------------------
@@ -292,18 +294,20 @@ def cell(value: float | None, form: str = ".3f") -> str:
 def section(results: Json, page: Page) -> None:
     page.paragraph(
         "Guests are LXC domains. Those with a floor are offered more than they are to get; those without are "
-        f"offered {FLOOD} times the link in all. UDP comes from the host, TCP (iperf3, two flows a guest) from a namespace behind it, "
-        "so that the host forwards it. “IPv6” in this suite means every other guest. Rates are read from the class "
-        f"counters once a second, {results['seconds of a run']} times a run. “Least share” is the smallest part of its floor that any "
-        "guest got in any of those seconds, “total” what all classes sent in the run, as a part of what the root "
-        "may send: average, or the sum of the floors with the reserve where that is more. “Least” and “most” are "
-        "of one second."
+        f"offered {FLOOD} times the link in all. UDP comes from the host, TCP (iperf3, two flows a guest) from a "
+        "namespace behind it, so that the host forwards it. With “IPv4, IPv6”, every other guest has IPv6. Rates are "
+        f"read from the class counters once a second, {results['seconds of a run']} times a run. “Least share” is the "
+        "smallest part of its floor that any guest got in any of those seconds, “total” what all classes sent in the "
+        "run, as a part of what the root may send: average, or the sum of the floors with the reserve where that is "
+        "more. “Least” and “most” are of one second."
     )
     page.table(
-        ("run", "link", "guests", "floors, kB/s", "least share", "total", "least", "most", "surplus off by", "flood / link"),
+        ("run", "link", "guests", "floors, kB/s", "traffic", "least share", "total", "least", "most", "surplus off by",
+         "flood / link"),
         [
             (
                 run["what"], run["network"], run["guests"], " – ".join(map(str, sorted(set(run["floors"])))),
+                run["kind"] + (", IPv4, IPv6" if run["mixed"] else ""),
                 cell(run.get("share")), cell(run["total"], ".4f"), cell(run["least total"]), cell(run["most total"]),
                 cell(run.get("uneven"), ".1%"), cell(run["offered"], ".1f"),
             )
@@ -318,7 +322,8 @@ def section(results: Json, page: Page) -> None:
             "slept 1 ms at a time beside each run, and was woken this late at worst:"
         )
         page.table(
-            ("run", "least share", "total", "woken late, ms", "processors idle", "taken by the host", "not sent in time / link"),
+            ("run", "least share", "total", "woken late, ms", "processors idle", "taken by the host",
+             "flood not sent in time / link"),
             [
                 (
                     run["what"], cell(run.get("share")), cell(run["total"], ".4f"), f"{run['late'] / 1000:.1f}",
@@ -329,12 +334,17 @@ def section(results: Json, page: Page) -> None:
         )  # fmt: skip
     page.heading("Burst and quantum, before and after", 3)
     page.paragraph(
-        "The first rules were a burst of 1 ms of the rate, and a quantum of 60000 bytes × floor / average, at least one "
-        "frame. The present ones stand in [architecture](architecture.md). Both were given in turn to the classes of one "
-        "tree, with libvirtd stopped meanwhile. Where the processors are busy, as many other processes compute as "
-        "there are processors."
+        "The first rules were a burst of 1 ms of the rate, and a quantum of 60000 bytes × floor / average, at least "
+        "one frame. The present ones stand in [architecture](architecture.md). Both were given in turn to the classes "
+        "of one tree, with libvirtd stopped meanwhile. Where the processors are busy, as many other processes compute "
+        "as there are processors."
     )
-    names = {"share": "least share", "mean share": "least share of a whole run", "total": "total", "uneven": "surplus off by"}
+    names = {
+        "share": "least share",
+        "mean share": "least share of a whole run",
+        "total": "total",
+        "uneven": "surplus off by",
+    }
     page.table(
         ("run", "figure", "first rules", "present rules"),
         [
