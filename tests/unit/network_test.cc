@@ -321,8 +321,8 @@ TEST(Network, QuantumFollowsTheFloor)
     tenants.plug(uuid(3), mac(3), {2000});
     const Tree tree = tenants.tree();
     EXPECT_EQ(tree.classes.at(ClassId{3}).shape.quantum, 1514u);
-    EXPECT_EQ(tree.classes.at(ClassId{4}).shape.quantum, 20000u); // 20 ms
-    EXPECT_EQ(tree.classes.at(ClassId{5}).shape.quantum, 40000u);
+    EXPECT_EQ(tree.classes.at(ClassId{4}).shape.quantum, 50000u); // 50 ms
+    EXPECT_EQ(tree.classes.at(ClassId{5}).shape.quantum, 100000u);
     Network jumbo("jumbo", "virbr9", rate(10), {65535});
     EXPECT_EQ(jumbo.tree().classes.at(catchment_class).shape.quantum, 65549u);
     EXPECT_EQ(network(rate(max_rate.count)).tree().classes.at(catchment_class).shape.quantum, max_quantum);

@@ -32,8 +32,8 @@ def catchment_minimum(average: int) -> int:
 
 
 def quantum(rate: int) -> int:
-    """A class's turn of the surplus, in bytes: 20 ms of its rate (bytes per second), at least a frame."""
-    return min(max(rate // 50, 1514), 1 << 28)
+    """A class's turn of the surplus, in bytes: 50 ms of its rate (bytes per second), at least a frame."""
+    return min(max(rate // 20, 1514), 1 << 28)
 
 
 def tree_rates(inbound: Values, floors: list[int]) -> dict[str, int]:
