@@ -7,6 +7,7 @@ Rates are bytes per second of frames with their Ethernet header, as HTB counts t
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import ctypes
 import dataclasses
@@ -158,9 +159,10 @@ def world() -> Iterator[World]:
             process.kill()
 
 
-def connect(guest: Guest) -> None:
-    """Gives the guest a way to the world, by the first network that it has, and the host its addresses for good: ARP
-    and neighbour discovery would wait in the queues that a flood has filled."""
+def start(guest: Guest) -> None:
+    """Creates an LXC guest, gives it a way to the world by the first network that it has, and the host its addresses
+    for good: ARP and neighbour discovery would wait in the queues that a flood has filled."""
+    guest.create()
     first = guest.nics[0].network
     inside = ["nsenter", f"--net=/proc/{init_pid(guest)}/ns/net"]
     run(*inside, "ip", "route", "add", "default", "via", first.address)
@@ -252,32 +254,47 @@ class Processors:
         return (self.stolen - before.stolen) / max(self.all - before.all, 1)
 
 
-def sampled(device: str, seconds: int) -> list[Rates]:
-    """The rate of each class in each of so many seconds."""
+@dataclasses.dataclass(frozen=True)
+class Samples:
+    rates: list[Rates]
+    """Of each second."""
+    empty: dict[int, float]
+    """Class ID → the part of all looks, ten a second, that found nothing in its queue."""
+
+    def mean(self) -> Rates:
+        return {each: sum(rates[each] for rates in self.rates) / len(self.rates) for each in self.rates[0]}
+
+
+LOOKS = 10  # a second
+
+
+def sampled(device: str, seconds: int) -> Samples:
+    """What the classes of a device do in so many seconds."""
     rates: list[Rates] = []
+    empty: dict[int, float] = collections.defaultdict(float)
     os.setpriority(os.PRIO_PROCESS, 0, -20)  # so that it reads in time
     try:
-        time_before, before = _counters(device)
-        begin = time_before
-        for number in range(1, seconds + 1):
-            time.sleep(max(0.0, begin + number - time.monotonic()))
-            now, after = _counters(device)
-            rates.append({each: (after[each] - before[each]) / (now - time_before) for each in after})
-            time_before, before = now, after
+        begin, before = _look(device)
+        second_before = begin
+        for number in range(1, seconds * LOOKS + 1):
+            time.sleep(max(0.0, begin + number / LOOKS - time.monotonic()))
+            now, classes = _look(device)
+            for each in classes.values():
+                empty[each.class_id] += (each.waiting == 0) / (seconds * LOOKS)
+            if number % LOOKS == 0:
+                spent = now - second_before
+                rates.append({each: (classes[each].bytes - before[each].bytes) / spent for each in classes})
+                second_before, before = now, classes
     finally:
         os.setpriority(os.PRIO_PROCESS, 0, 0)
-    return rates
+    return Samples(rates, empty)
 
 
-def _counters(device: str) -> tuple[float, dict[int, int]]:
-    """Bytes of each class, and when."""
+def _look(device: str) -> tuple[float, dict[int, kernel.Class]]:
+    """The classes, and when."""
     start = time.monotonic()
     classes = kernel.tc_classes(device)
-    return (start + time.monotonic()) / 2, {each.class_id: each.bytes for each in classes.values()}
-
-
-def mean(samples: Sequence[Rates]) -> Rates:
-    return {each: sum(sample[each] for sample in samples) / len(samples) for each in samples[0]}
+    return (start + time.monotonic()) / 2, classes
 
 
 def deviation(values: Sequence[float]) -> float:

@@ -9,7 +9,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Mapping, Sequence
 
-from lab import LxcGuest, Network, Workbench, daemon, kernel, wait_until, workbench
+from lab import Network, Workbench, daemon, kernel, wait_until, workbench
 from lab.bandwidth import UNIT
 from load import (
     FIRST_RULE,
@@ -17,14 +17,13 @@ from load import (
     Traffic,
     World,
     apply,
-    connect,
     deviation,
     init_pid,
     iperf_servers,
-    mean,
     put_back,
     sampled,
     set_floors,
+    start,
     world,
 )
 from measuring import Options, goal, ratio, summary
@@ -54,14 +53,6 @@ class Site:
         self.slow: Network = lab.network(SLOW, None, burst=0)
         self.guests = [lab.described_lxc(self.fast.nic(), self.slow.nic()) for _ in range(guests)]
 
-    def start(self) -> None:
-        def start(guest: LxcGuest) -> None:
-            guest.create()
-            connect(guest)
-
-        with ThreadPoolExecutor(4) as pool:
-            list(pool.map(start, self.guests))
-
     def nics(self, network: Network) -> list:
         return [guest.nics[0 if network is self.fast else 1] for guest in self.guests]
 
@@ -79,8 +70,8 @@ def throughput(site: Site, outside: World, guests: int, seconds: int) -> float:
     pids = [init_pid(guest) for guest in site.guests[:guests]]
     addresses = [nic.ip4 for nic in site.nics(network)[:guests]]
     with iperf_servers(pids), outside.streams(addresses, FLOWS // guests):
-        time.sleep(3)  # until TCP has found its rate
-        rates = mean(sampled(network.bridge, seconds))
+        time.sleep(2)  # until TCP has found its rate
+        rates = sampled(network.bridge, seconds).mean()
     return deviation([rates[each] for each in ids])
 
 
@@ -144,12 +135,13 @@ def latencies(site: Site, traffic: Traffic, rounds: int, seconds: float) -> dict
 
 def measure(options: Options) -> Json:
     sizes = [1, 4, 16] if options.quick else [1, 2, 4, 8, 16, 32, 64]
-    long, short = (3, 1.0) if options.quick else (8, 4.0)
+    long, short = (2, 1.0) if options.quick else (8, 4.0)
     traffic = Traffic(options.build_dir / "tests/bench/bench-traffic")
     found = []
     with workbench() as lab, world() as outside:
         site = Site(lab, sizes[-1])
-        site.start()
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(start, site.guests))
         with traffic.serving([init_pid(guest) for guest in site.guests]):
             for guests in sizes:
                 found.append({

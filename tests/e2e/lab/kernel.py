@@ -23,7 +23,7 @@ NLM_F_REQUEST_DUMP = 0x301
 NLMSG_ERROR, NLMSG_DONE = 2, 3
 TCA_KIND, TCA_OPTIONS, TCA_STATS2 = 1, 2, 7
 TCA_HTB_PARMS, TCA_HTB_RATE64, TCA_HTB_CEIL64 = 1, 6, 7
-TCA_STATS_BASIC = 1
+TCA_STATS_BASIC, TCA_STATS_QUEUE = 1, 3
 
 RTMGRP_TC = 8
 SO_RCVBUFFORCE = 33
@@ -48,6 +48,7 @@ class Class:
     quantum: int
     bytes: int
     packets: int
+    waiting: int  # packets in its queue
 
     def shape(self) -> tuple[int, ...]:
         """All but the counters."""
@@ -102,12 +103,14 @@ def _class_of(message: bytes) -> Class | None:
         rate = struct.unpack("=Q", options[TCA_HTB_RATE64])[0]
     if TCA_HTB_CEIL64 in options:
         ceil = struct.unpack("=Q", options[TCA_HTB_CEIL64])[0]
-    basic = dict(_attributes(attributes[TCA_STATS2]))[TCA_STATS_BASIC]
-    sent_bytes, sent_packets = struct.unpack_from("=QI", basic)
+    counters = dict(_attributes(attributes[TCA_STATS2]))
+    sent_bytes, sent_packets = struct.unpack_from("=QI", counters[TCA_STATS_BASIC])
+    waiting = struct.unpack_from("=I", counters[TCA_STATS_QUEUE])[0]
     root = parent == 0xFFFFFFFF
     return Class(
-        handle & 0xFFFF, 0 if root else parent & 0xFFFF, rate, ceil, burst, cburst, quantum, sent_bytes, sent_packets
-    )
+        handle & 0xFFFF, 0 if root else parent & 0xFFFF, rate, ceil, burst, cburst, quantum, sent_bytes, sent_packets,
+        waiting,
+    )  # fmt: skip
 
 
 def tc_classes(device: str) -> dict[int, Class]:
