@@ -83,24 +83,23 @@ def answers(site: Site, network: Network, traffic: Traffic, guests: int, seconds
     return {"deviation": deviation(counts), "answers": sum(counts)}
 
 
-def latency(traffic: Traffic, quiet: str, flood: Sequence[Target], rounds: int, seconds: float) -> Json:
-    """What a guest waits for an answer: with an idle link, and with the flood, in turn; medians and 99th percentiles
-    of the rounds in microseconds. Runs wherever bench-traffic serves."""
-    idle, flooded = [], []
-    for _ in range(rounds):
-        idle.append(traffic.ping(seconds, INTERVAL, quiet))
-        with traffic.flood(flood):
-            time.sleep(1)
-            flooded.append(traffic.ping(seconds, INTERVAL, quiet))
-        time.sleep(0.5)  # until the queues are empty
-    return {
-        key: {
-            "idle": summary([each[key] for each in idle]),
-            "flooded": summary([each[key] for each in flooded]),
-            "ratio": ratio([each[key] for each in flooded], [each[key] for each in idle]),
-        }
-        for key in ("median", "p99")
-    }
+def latency(traffic: Traffic, quiet: str, flood: Sequence[Target], seconds: float) -> dict[str, dict[str, float]]:
+    """What a guest waits for an answer: with an idle link, then with the flood. Runs wherever bench-traffic serves."""
+    idle = traffic.ping(seconds, INTERVAL, quiet)
+    with traffic.flood(flood):
+        time.sleep(1)
+        flooded = traffic.ping(seconds, INTERVAL, quiet)
+    time.sleep(0.5)  # until the queues are empty
+    return {"idle": idle, "flooded": flooded}
+
+
+def summed_up(rounds: Sequence[Mapping[str, Mapping[str, float]]]) -> Json:
+    """Medians and 99th percentiles of rounds of latency(), and the ratio of flooded to idle."""
+    found = {}
+    for key in ("median", "p99"):
+        idle, flooded = ([each[when][key] for each in rounds] for when in ("idle", "flooded"))
+        found[key] = {"idle": summary(idle), "flooded": summary(flooded), "ratio": ratio(flooded, idle)}
+    return found
 
 
 def set_leaves(network: Network, kind: str) -> None:
@@ -120,22 +119,24 @@ def latencies(site: Site, traffic: Traffic, rounds: int, seconds: float) -> dict
     flood = [Target(address, SLOW * UNIT * FLOOD / others) for address in rest]
     before = network.shapes()
     shapes = network.classes()
-    found = {}
+    leaves = [leaf for leaf in ("fq_codel", "sfq", "pfifo") if kernel.kernel_has_qdisc(leaf)]
+    found: dict[str, list] = {}
     with daemon.frozen():
-        for leaf in ("fq_codel", "sfq", "pfifo"):
-            if kernel.kernel_has_qdisc(leaf):
+        for _ in range(rounds):
+            for leaf in leaves:
                 set_leaves(network, leaf)
-                found[leaf] = latency(traffic, quiet, flood, rounds, seconds)
-        apply(FIRST_RULE, network, shapes)
-        found["pfifo, first rules of burst and quantum"] = latency(traffic, quiet, flood, rounds, seconds)
-        put_back(network, shapes)
+                found.setdefault(leaf, []).append(latency(traffic, quiet, flood, seconds))
+            apply(FIRST_RULE, network, shapes)
+            first = latency(traffic, quiet, flood, seconds)
+            found.setdefault("pfifo, first rules of burst and quantum", []).append(first)
+            put_back(network, shapes)
     wait_until("libvirtd has put its classes right", lambda: network.shapes() == before, seconds=70)
-    return found
+    return {name: summed_up(each) for name, each in found.items()}
 
 
 def measure(options: Options) -> Json:
     sizes = [1, 4, 16] if options.quick else [1, 2, 4, 8, 16, 32, 64]
-    long, short = (2, 1.0) if options.quick else (8, 4.0)
+    long, short = (4, 1.0) if options.quick else (8, 4.0)
     traffic = Traffic(options.build_dir / "tests/bench/bench-traffic")
     found = []
     with workbench() as lab, world() as outside:
@@ -151,7 +152,7 @@ def measure(options: Options) -> Json:
                     "processor": answers(site, site.fast, traffic, guests, short),
                 })  # fmt: skip
                 print(found[-1], flush=True)
-            by_leaf = latencies(site, traffic, 1 if options.quick else 5, 1.0 if options.quick else 3.0)
+            by_leaf = latencies(site, traffic, 1 if options.quick else 5, 1.0 if options.quick else 2.0)
     return {"by guests": found, "latency": by_leaf, "guests flooded": len(site.guests) - 1, "goals": goals(found)}
 
 
