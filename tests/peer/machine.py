@@ -1,0 +1,77 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Runs a command in a virtual machine: in the sandbox, under Debian's kernel, with one processor whose
+clock counts instructions, so that neither the host's speed nor its load shows in a time.
+
+    machine.py MODULE RESULTS SECONDS COMMAND…
+
+MODULE is the driver module to run with, RESULTS the folder for what the command leaves in /results. The
+exit status is the command's. There tests/ is in /share, and the current folder is tests/peer.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import shutil
+import subprocess
+import sys
+import tarfile
+from typing import Sequence
+
+import image
+
+TESTS = pathlib.Path(__file__).parents[1]
+FOLDERS = ("sandbox", "e2e", "peer")
+RESULTS_SIZE = 64 << 20  # at most
+MEMORY_MIB = 2048
+
+
+def run(command: Sequence[str], module: pathlib.Path, results: pathlib.Path, seconds: float) -> int:
+    """Returns the command's exit status. The machine is ended when it has run for that long."""
+    image.ensure()
+    share, handed_back = image.FOLDER / "share.tar", image.FOLDER / "results.tar"
+    _write_share(share, command, module)
+    with handed_back.open("wb") as disk:
+        disk.truncate(RESULTS_SIZE)
+    _boot(share, handed_back, seconds)
+    shutil.rmtree(results, ignore_errors=True)
+    results.mkdir(parents=True)
+    with tarfile.open(handed_back) as archive:
+        for member in archive:
+            if member.isreg():
+                text = archive.extractfile(member)
+                assert text
+                (results / pathlib.Path(member.name).name).write_bytes(text.read())
+    return int((results / "status").read_text())
+
+
+def _write_share(path: pathlib.Path, command: Sequence[str], module: pathlib.Path) -> None:
+    arguments = image.FOLDER / "command"
+    arguments.write_text("\n".join(command) + "\n")
+    with tarfile.open(path, "w") as archive:
+        for folder in FOLDERS:
+            archive.add(TESTS / folder, f"tests/{folder}", filter=lambda each: None if "__pycache__" in each.name else each)
+        archive.add(arguments, "command")
+        archive.add(module, f"drivers/{module.name}")
+
+
+def _boot(share: pathlib.Path, handed_back: pathlib.Path, seconds: float) -> None:
+    drives = []
+    for path, options in ((image.DISK, ",snapshot=on"), (share, ",readonly=on"), (handed_back, "")):
+        drives += ["-drive", f"file={path},format=raw,if=virtio{options}"]
+    process = [
+        "setpriv", "--pdeathsig", "KILL",
+        "qemu-system-x86_64", "-accel", "tcg", "-icount", "shift=0,sleep=off", "-smp", "1", "-m", str(MEMORY_MIB),
+        "-nodefaults", "-no-reboot", "-display", "none", "-serial", "stdio",
+        "-kernel", str(image.KERNEL), "-initrd", str(image.INITRD),
+        "-append", "console=ttyS0 root=/dev/vda rootfstype=ext4 rw fsck.mode=skip quiet loglevel=1 panic=-1 init=/usr/sbin/peer-init",
+        *drives,
+    ]  # fmt: skip
+    try:
+        subprocess.run(process, check=True, stdin=subprocess.DEVNULL, timeout=seconds)
+    except subprocess.TimeoutExpired:
+        raise SystemExit(f"the virtual machine still ran after {seconds:g} s") from None
+
+
+if __name__ == "__main__":
+    sys.exit(run(sys.argv[4:], pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), float(sys.argv[3])))
