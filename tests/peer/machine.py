@@ -64,7 +64,7 @@ def _boot(share: pathlib.Path, handed_back: pathlib.Path, seconds: float) -> Non
         "qemu-system-x86_64", "-accel", "tcg", "-icount", "shift=0,sleep=off", "-smp", "1", "-m", str(MEMORY_MIB),
         "-nodefaults", "-no-reboot", "-display", "none", "-serial", "stdio",
         "-kernel", str(image.KERNEL), "-initrd", str(image.INITRD),
-        "-append", "console=ttyS0 root=/dev/vda rootfstype=ext4 rw fsck.mode=skip quiet loglevel=1 panic=-1 init=/usr/sbin/peer-init",
+        "-append", "console=ttyS0 root=/dev/vda rootfstype=ext4 rw fsck.mode=skip quiet loglevel=1 norandmaps panic=-1 init=/usr/sbin/peer-init",
         *drives,
     ]  # fmt: skip
     try:
