@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //
-// Preloaded into a libvirtd, takes away what LACKING names: a kind of qdisc or filter (htb, u32) from the
-// kernel, netlink from the network driver, or a function that is looked up by name.
+// Preloaded into a libvirtd, takes away what LACKING names: a kind of qdisc or filter (htb, u32, fq_codel)
+// from the kernel, netlink from the network driver, or a function that is looked up by name.
 #include <dlfcn.h>
 #include <linux/netlink.h>
 #include <netlink/errno.h>
@@ -36,9 +36,10 @@ extern "C" ssize_t sendmsg(int file, const msghdr* message, int flags)
     std::string bytes;
     for (std::size_t i = 0; i < message->msg_iovlen; ++i)
         bytes.append(static_cast<const char*>(message->msg_iov[i].iov_base), message->msg_iov[i].iov_len);
-    for (const char* kind : {"htb", "u32"}) {
-        // TCA_KIND, of four bytes.
-        const std::string attribute = std::string("\x08\0\x01\0", 4) + kind + '\0';
+    for (const std::string_view kind : {"htb", "u32", "fq_codel"}) {
+        // TCA_KIND: its length with header and final 0, its type, the name.
+        std::string attribute(1, static_cast<char>(4 + kind.size() + 1));
+        attribute.append("\0\x01\0", 3).append(kind).push_back('\0');
         for (std::size_t at = 0; lacks(kind) && (at = bytes.find(attribute, at)) != std::string::npos;)
             bytes.replace(at + 4, 3, "???");
     }

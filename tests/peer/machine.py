@@ -3,9 +3,9 @@
 """Runs a command in a virtual machine: in the sandbox, under Debian's kernel, with one processor whose
 clock counts instructions, so that neither the host's speed nor its load shows in a time.
 
-    machine.py MODULE RESULTS SECONDS COMMAND…
+    machine.py BUILD_DIR RESULTS SECONDS COMMAND…
 
-MODULE is the driver module to run with, RESULTS the folder for what the command leaves in /results. The
+BUILD_DIR is where the driver module was built, RESULTS the folder for what the command leaves in /results. The
 exit status is the command's. There tests/ is in /share, and the current folder is tests/peer.
 """
 
@@ -22,18 +22,25 @@ import image
 
 TESTS = pathlib.Path(__file__).parents[1]
 FOLDERS = ("sandbox", "e2e", "peer")
+MODULE = "libvirt_driver_network.so"
 RESULTS_SIZE = 64 << 20  # at most
 MEMORY_MIB = 2048
 
 
-def run(command: Sequence[str], module: pathlib.Path, results: pathlib.Path, seconds: float) -> int:
-    """Returns the command's exit status. The machine is ended when it has run for that long."""
+def run(
+    command: Sequence[str], build: pathlib.Path, results: pathlib.Path, seconds: float, skip_idle: bool = False
+) -> int:
+    """Returns the command's exit status. The machine is ended when it has run for that long.
+
+    skip_idle: where all that is there to do is to wait, the clock jumps to the end of the wait. It does
+    so while a disk is waited for, too, so that times with disk accesses in them are not to be relied on.
+    """
     image.ensure()
     share, handed_back = image.FOLDER / "share.tar", image.FOLDER / "results.tar"
-    _write_share(share, command, module)
+    _write_share(share, command, build)
     with handed_back.open("wb") as disk:
         disk.truncate(RESULTS_SIZE)
-    _boot(share, handed_back, seconds)
+    _boot(share, handed_back, seconds, "shift=0,sleep=off" if skip_idle else "shift=0")
     shutil.rmtree(results, ignore_errors=True)
     results.mkdir(parents=True)
     with tarfile.open(handed_back) as archive:
@@ -45,23 +52,25 @@ def run(command: Sequence[str], module: pathlib.Path, results: pathlib.Path, sec
     return int((results / "status").read_text())
 
 
-def _write_share(path: pathlib.Path, command: Sequence[str], module: pathlib.Path) -> None:
+def _write_share(path: pathlib.Path, command: Sequence[str], build: pathlib.Path) -> None:
     arguments = image.FOLDER / "command"
     arguments.write_text("\n".join(command) + "\n")
     with tarfile.open(path, "w") as archive:
         for folder in FOLDERS:
             archive.add(TESTS / folder, f"tests/{folder}", filter=lambda each: None if "__pycache__" in each.name else each)
         archive.add(arguments, "command")
-        archive.add(module, f"drivers/{module.name}")
+        archive.add(build / "src/plugin" / MODULE, f"drivers/{MODULE}")
+        for library in (build / "tests/e2e").glob("*.so"):
+            archive.add(library, f"build/tests/e2e/{library.name}")
 
 
-def _boot(share: pathlib.Path, handed_back: pathlib.Path, seconds: float) -> None:
+def _boot(share: pathlib.Path, handed_back: pathlib.Path, seconds: float, clock: str) -> None:
     drives = []
     for path, options in ((image.DISK, ",snapshot=on"), (share, ",readonly=on"), (handed_back, "")):
         drives += ["-drive", f"file={path},format=raw,if=virtio{options}"]
     process = [
         "setpriv", "--pdeathsig", "KILL",
-        "qemu-system-x86_64", "-accel", "tcg", "-icount", "shift=0,sleep=off", "-smp", "1", "-m", str(MEMORY_MIB),
+        "qemu-system-x86_64", "-accel", "tcg", "-icount", clock, "-smp", "1", "-m", str(MEMORY_MIB),
         "-nodefaults", "-no-reboot", "-display", "none", "-serial", "stdio",
         "-kernel", str(image.KERNEL), "-initrd", str(image.INITRD),
         "-append", "console=ttyS0 root=/dev/vda rootfstype=ext4 rw fsck.mode=skip quiet loglevel=1 norandmaps panic=-1 init=/usr/sbin/peer-init",

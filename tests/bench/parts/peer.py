@@ -30,10 +30,9 @@ def measure(options: Options) -> dict[str, Any]:
     sys.path.append(str(PEER))
     import machine
 
-    module = options.build_dir / "src/plugin/libvirt_driver_network.so"
+    command = ["./figures.py", *(["--quick"] if options.quick else []), "/results/figures.json"]
     with tempfile.TemporaryDirectory() as folder:
-        quick = ["--quick"] if options.quick else []
-        status = machine.run(["./figures.py", *quick, "/results/figures.json"], module, pathlib.Path(folder), SECONDS)
+        status = machine.run(command, options.build_dir, pathlib.Path(folder), SECONDS, skip_idle=True)
         if status != 0:
             raise SystemExit(f"figures.py ended with status {status} in the virtual machine")
         results = json.loads((pathlib.Path(folder) / "figures.json").read_text())
