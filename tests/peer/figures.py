@@ -43,8 +43,9 @@ class Plan:
     seconds: float  # of each rate
 
 
-FULL = Plan(rounds=7, points=(1, 50, 190, 4000), ports=4100, kills=12, seconds=2)
-QUICK = Plan(rounds=3, points=(1, 50), ports=50, kills=2, seconds=1)
+FULL = Plan(rounds=7, points=(1, 50, 190, 4000), ports=4000, kills=10, seconds=2)
+QUICK = Plan(rounds=3, points=(1, 20), ports=20, kills=1, seconds=0.5)
+REPAIR_WAIT = 3  # seconds
 
 
 def mac_of(number: int) -> str:
@@ -174,11 +175,11 @@ def measure_repair(options: tuple[str, ...]) -> dict[str, Any]:
         assert is_right()
         run("tc", "qdisc", "del", "dev", network.bridge, "root")
         begin = time.monotonic()
-        while not is_right() and time.monotonic() < begin + 3:
+        while not is_right() and time.monotonic() < begin + REPAIR_WAIT:
             time.sleep(0.005)
         running_s = time.monotonic() - begin if is_right() else None
         daemon.restart(*options)
-        return {"seconds": running_s, "after_restart": is_right()}
+        return {"seconds": running_s, "waited": REPAIR_WAIT, "after_restart": is_right()}
 
 
 def leftovers(network: Network, handle: libvirt.virNetwork) -> dict[str, int]:
@@ -214,7 +215,7 @@ def measure_kills(plan: Plan, options: tuple[str, ...]) -> list[dict[str, int]]:
         network.start()
         client = threading.Thread(target=churn, args=(network,))
         client.start()
-        time.sleep(random.Random(seed).uniform(0.1, 0.6))
+        time.sleep(random.Random(seed).uniform(0.1, 0.5))
         daemon.kill9()
         client.join()
         daemon.start(*options)

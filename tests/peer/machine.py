@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 from typing import Sequence
 
 import image
@@ -36,35 +37,41 @@ def run(
     so while a disk is waited for, too, so that times with disk accesses in them are not to be relied on.
     """
     image.ensure()
-    share, handed_back = image.FOLDER / "share.tar", image.FOLDER / "results.tar"
-    _write_share(share, command, build)
-    with handed_back.open("wb") as disk:
-        disk.truncate(RESULTS_SIZE)
-    _boot(share, handed_back, seconds, "shift=0,sleep=off" if skip_idle else "shift=0")
-    shutil.rmtree(results, ignore_errors=True)
-    results.mkdir(parents=True)
-    with tarfile.open(handed_back) as archive:
-        for member in archive:
-            if member.isreg():
-                text = archive.extractfile(member)
-                assert text
-                (results / pathlib.Path(member.name).name).write_bytes(text.read())
+    with tempfile.TemporaryDirectory(dir=image.FOLDER) as folder:
+        share, handed_back = pathlib.Path(folder) / "share.tar", pathlib.Path(folder) / "results.tar"
+        _write_share(share, command, build)
+        with handed_back.open("wb") as disk:
+            disk.truncate(RESULTS_SIZE)
+        _boot(share, handed_back, seconds, "shift=0,sleep=off" if skip_idle else "shift=0")
+        shutil.rmtree(results, ignore_errors=True)
+        results.mkdir(parents=True)
+        with tarfile.open(handed_back) as archive:
+            for member in archive:
+                if text := archive.extractfile(member):
+                    (results / pathlib.Path(member.name).name).write_bytes(text.read())
     return int((results / "status").read_text())
 
 
 def _write_share(path: pathlib.Path, command: Sequence[str], build: pathlib.Path) -> None:
-    arguments = image.FOLDER / "command"
+    arguments = path.with_name("command")
     arguments.write_text("\n".join(command) + "\n")
     with tarfile.open(path, "w") as archive:
         for folder in FOLDERS:
-            archive.add(TESTS / folder, f"tests/{folder}", filter=lambda each: None if "__pycache__" in each.name else each)
+            archive.add(TESTS / folder, f"tests/{folder}", filter=_without_byte_code)
         archive.add(arguments, "command")
         archive.add(build / "src/plugin" / MODULE, f"drivers/{MODULE}")
         for library in (build / "tests/e2e").glob("*.so"):
             archive.add(library, f"build/tests/e2e/{library.name}")
 
 
+def _without_byte_code(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
+    return None if "__pycache__" in member.name else member
+
+
 def _boot(share: pathlib.Path, handed_back: pathlib.Path, seconds: float, clock: str) -> None:
+    command_line = "console=ttyS0 root=/dev/vda rootfstype=ext4 rw fsck.mode=skip quiet loglevel=1 panic=-1"
+    # Code at the same address in each process: QEMU need not translate it anew.
+    command_line += " norandmaps init=/usr/sbin/peer-init"
     drives = []
     for path, options in ((image.DISK, ",snapshot=on"), (share, ",readonly=on"), (handed_back, "")):
         drives += ["-drive", f"file={path},format=raw,if=virtio{options}"]
@@ -73,7 +80,7 @@ def _boot(share: pathlib.Path, handed_back: pathlib.Path, seconds: float, clock:
         "qemu-system-x86_64", "-accel", "tcg", "-icount", clock, "-smp", "1", "-m", str(MEMORY_MIB),
         "-nodefaults", "-no-reboot", "-display", "none", "-serial", "stdio",
         "-kernel", str(image.KERNEL), "-initrd", str(image.INITRD),
-        "-append", "console=ttyS0 root=/dev/vda rootfstype=ext4 rw fsck.mode=skip quiet loglevel=1 norandmaps panic=-1 init=/usr/sbin/peer-init",
+        "-append", command_line,
         *drives,
     ]  # fmt: skip
     try:

@@ -2,7 +2,11 @@
 """Tests of tests/e2e that say more here: stock's tree is whole, sfq and police are there, and libvirt
 runs the real tc (--tc-shim does nothing, see init)."""
 
-from test_network import test_autostart_at_boot, test_reload_autostarts_as_stock_does, test_without_the_module_stock_goes_on
+from test_network import (
+    test_autostart_at_boot,
+    test_reload_autostarts_as_stock_does,
+    test_without_the_module_stock_goes_on,
+)
 from test_plug import test_floor_beside_the_other_values, test_leaf_is_the_best_the_kernel_has
 from test_takeover import (
     stock,
