@@ -11,6 +11,7 @@ import os
 import pathlib
 import shutil
 import subprocess
+from typing import TextIO
 
 FOLDER = pathlib.Path(os.environ.get("BUILD_DIR", "build") + "-peer").absolute()
 KERNEL, INITRD, DISK, STAMP = (FOLDER / name for name in ("vmlinuz", "initrd.img", "disk.ext4", "stamp"))
@@ -84,9 +85,9 @@ def _build(root: pathlib.Path) -> None:
         install = "apt-get install --yes --quiet --no-install-recommends"
         _isolated(
             log, "bash", "-ec",
-            'mount -t proc proc "$1/proc"; shift; export DEBIAN_FRONTEND=noninteractive;'
+            'mount -t proc proc "$0/proc"; export DEBIAN_FRONTEND=noninteractive;'
             f' chroot "$0" bash -ec "apt-get update --quiet; {install} $*; apt-get clean; rm -rf /var/lib/apt/lists/*"',
-            str(root), str(root), *PACKAGES,
+            str(root), *PACKAGES,
         )  # fmt: skip
         for part, target in (("vmlinuz", KERNEL), ("initrd.img", INITRD)):
             (found,) = (root / "boot").glob(f"{part}-*")
@@ -95,7 +96,7 @@ def _build(root: pathlib.Path) -> None:
     shutil.rmtree(root)
 
 
-def _isolated(log: object, *argv: str) -> None:
+def _isolated(log: TextIO, *argv: str) -> None:
     """Runs a command in name spaces of its own: its mounts and processes end with it."""
     unshare = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
     done = subprocess.run([*unshare, *argv], stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)

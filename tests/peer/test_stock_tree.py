@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Stock's own tree, whole as it is on this kernel: what is taken over of it, and what goes."""
 
-import shutil
 import socket
 
 import pytest
@@ -82,22 +81,12 @@ def test_total_is_the_average_again_after_the_take_over(stock, lab: Workbench) -
     check_tree(network)
 
 
-def forget_the_boot(*networks: Network) -> None:
-    """As after a boot of the host: no bridge, nothing in /run."""
-    for network in networks:
-        run("ip", "link", "del", network.bridge)
-    for folder in ("network", "network-floor"):
-        shutil.rmtree(f"/run/libvirt/{folder}", ignore_errors=True)
-
-
 def test_autostart_by_stock_is_taken_over_before_guests_come(lab: Workbench, libvirtd) -> None:
     """The stock driver's own start succeeds here, with its tree."""
     networks = [lab.network(average=average, peak=2 * average) for average in (4000, 1000)]
     for network in networks:
         network.autostart()
-    libvirtd.stop()
-    forget_the_boot(*networks)
-    libvirtd.start()
+    fresh_boot(libvirtd, *networks)
     for network in networks:
         check_tree(network)
         assert stock_preferences(network) == set()

@@ -98,8 +98,8 @@ def section(results: Results, page: Any) -> None:
     page.paragraph(
         f"Both run one after the other in a virtual machine with Debian's kernel {results['kernel']}: it has all "
         "that stock libvirt's QoS needs. The machine has one processor, and its clock counts a nanosecond for each "
-        "instruction (QEMU's `-icount shift=0`). So its times are not those of a real processor, but they do not depend "
-        "on what else the host does, and the ratios of a run are the ratios of any."
+        "instruction (QEMU's `-icount shift=0`). So its times are not those of a real processor, but they do not "
+        "depend on what else the host does, and the ratios of a run are the ratios of any."
     )
     plug_table(results, page)
     packet_table(results, page)
@@ -144,8 +144,8 @@ def plug_table(results: Results, page: Any) -> None:
 def packet_table(results: Results, page: Any) -> None:
     page.heading("Per packet", 3)
     page.paragraph(
-        "Time to send one frame into the bridge and through its tree, in µs: to the guest that was plugged in first, to "
-        "the last one, and to one without a floor."
+        "Time to send one frame into the bridge and through its tree, in µs: to the guest that was plugged in first, "
+        "to the last one, and to one without a floor."
     )
     guests = ("first", "last", "unfloored")
     page.table(
