@@ -28,21 +28,15 @@ RESULTS_SIZE = 64 << 20  # at most
 MEMORY_MIB = 2048
 
 
-def run(
-    command: Sequence[str], build: pathlib.Path, results: pathlib.Path, seconds: float, skip_idle: bool = False
-) -> int:
-    """Returns the command's exit status. The machine is ended when it has run for that long.
-
-    skip_idle: where all that is there to do is to wait, the clock jumps to the end of the wait. It does
-    so while a disk is waited for, too, so that times with disk accesses in them are not to be relied on.
-    """
+def run(command: Sequence[str], build: pathlib.Path, results: pathlib.Path, seconds: float) -> int:
+    """Returns the command's exit status. The machine is ended when it has run for that long."""
     image.ensure()
     with tempfile.TemporaryDirectory(dir=image.FOLDER) as folder:
         share, handed_back = pathlib.Path(folder) / "share.tar", pathlib.Path(folder) / "results.tar"
         _write_share(share, command, build)
         with handed_back.open("wb") as disk:
             disk.truncate(RESULTS_SIZE)
-        _boot(share, handed_back, seconds, "shift=0,sleep=off" if skip_idle else "shift=0")
+        _boot(share, handed_back, seconds)
         shutil.rmtree(results, ignore_errors=True)
         results.mkdir(parents=True)
         with tarfile.open(handed_back) as archive:
@@ -68,7 +62,7 @@ def _without_byte_code(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
     return None if "__pycache__" in member.name else member
 
 
-def _boot(share: pathlib.Path, handed_back: pathlib.Path, seconds: float, clock: str) -> None:
+def _boot(share: pathlib.Path, handed_back: pathlib.Path, seconds: float) -> None:
     command_line = "console=ttyS0 root=/dev/vda rootfstype=ext4 rw fsck.mode=skip quiet loglevel=1 panic=-1"
     # Code at the same address in each process: QEMU need not translate it anew.
     command_line += " norandmaps init=/usr/sbin/peer-init"
@@ -77,7 +71,7 @@ def _boot(share: pathlib.Path, handed_back: pathlib.Path, seconds: float, clock:
         drives += ["-drive", f"file={path},format=raw,if=virtio{options}"]
     process = [
         "setpriv", "--pdeathsig", "KILL",
-        "qemu-system-x86_64", "-accel", "tcg", "-icount", clock, "-smp", "1", "-m", str(MEMORY_MIB),
+        "qemu-system-x86_64", "-accel", "tcg", "-icount", "shift=0,sleep=off", "-smp", "1", "-m", str(MEMORY_MIB),
         "-nodefaults", "-no-reboot", "-display", "none", "-serial", "stdio",
         "-kernel", str(image.KERNEL), "-initrd", str(image.INITRD),
         "-append", command_line,

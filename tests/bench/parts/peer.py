@@ -32,7 +32,7 @@ def measure(options: Options) -> dict[str, Any]:
 
     command = ["./figures.py", *(["--quick"] if options.quick else []), "/results/figures.json"]
     with tempfile.TemporaryDirectory() as folder:
-        status = machine.run(command, options.build_dir, pathlib.Path(folder), SECONDS, skip_idle=True)
+        status = machine.run(command, options.build_dir, pathlib.Path(folder), SECONDS)
         if status != 0:
             raise SystemExit(f"figures.py ended with status {status} in the virtual machine")
         results = json.loads((pathlib.Path(folder) / "figures.json").read_text())
