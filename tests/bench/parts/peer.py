@@ -99,7 +99,7 @@ def section(results: Results, page: Any) -> None:
         f"Both run one after the other in a virtual machine with Debian's kernel {results['kernel']}: it has all "
         "that stock libvirt's QoS needs. The machine has one processor, and its clock counts a nanosecond for each "
         "instruction (QEMU's `-icount shift=0`). So its times are not those of a real processor, but they do not "
-        "depend on what else the host does, and the ratios of a run are the ratios of any."
+        "depend on what else the host does."
     )
     plug_table(results, page)
     packet_table(results, page)
