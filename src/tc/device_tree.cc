@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <functional>
 #include <iterator>
 
 namespace virfloor::tc {
@@ -29,8 +30,8 @@ struct DeviceTree::State {
     void find_leaf();
     void reclaim();
     void show_hidden_tables();
-    std::vector<Answer> send(const std::vector<Request>& requests);
-    std::vector<Answer> send_forward(const std::vector<Reversible>& requests);
+    template <class Requests = std::vector<Request>, class Projection = std::identity>
+    std::vector<Answer> send(const Requests& requests, Projection request = {});
 
     std::shared_ptr<Netlink> netlink;
     std::string device;
@@ -76,21 +77,13 @@ Tree DeviceTree::read()
     return state_->translator.load(read_picture(*state_->netlink, state_->ifindex, state_->key));
 }
 
-std::vector<Answer> DeviceTree::State::send(const std::vector<Request>& requests)
+template <class Requests, class Projection>
+std::vector<Answer> DeviceTree::State::send(const Requests& requests, Projection request)
 {
     std::vector<Message> messages;
     messages.reserve(requests.size());
-    for (const Request& request : requests)
-        messages.push_back(encode(request, ifindex, key));
-    return netlink->transact(messages);
-}
-
-std::vector<Answer> DeviceTree::State::send_forward(const std::vector<Reversible>& requests)
-{
-    std::vector<Message> messages;
-    messages.reserve(requests.size());
-    for (const Reversible& each : requests)
-        messages.push_back(encode(each.request, ifindex, key));
+    for (const auto& each : requests)
+        messages.push_back(encode(std::invoke(request, each), ifindex, key));
     return netlink->transact(messages);
 }
 
@@ -123,7 +116,7 @@ void DeviceTree::State::carry_out(std::vector<Reversible> requests)
         return;
     std::vector<Answer> answers;
     try {
-        answers = send_forward(requests);
+        answers = send(requests, &Reversible::request);
     } catch (const Error& error) {
         // Any of them may have been carried out.
         std::ranges::move(requests, std::back_inserter(done));

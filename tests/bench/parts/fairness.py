@@ -35,7 +35,7 @@ TITLE = "Fairness and latency"
 
 FLOWS = 128
 FAIR = 0.02  # (largest - smallest) / mean
-PUBLISHED = {"vhost-net": 0.10, "SR-IOV": 0.30}  # as issue 4 names them
+PUBLISHED = {"vhost-net": 0.10, "SR-IOV": 0.30}  # deviation between guests, at most
 
 FAST, SLOW = 50_000, 2_500  # kB/s: room for packets of 64 KiB; and so little that one byte a packet fills it
 QUIET_FLOOR = 250  # kB/s of the guest that is asked while others are flooded
