@@ -29,7 +29,7 @@ using Register = int (*)();
 
 constexpr char stock_driver_name[] = "bridge";
 
-void** network_functions = nullptr;
+void** network_functions = nullptr; // null until all is as expected, and nothing of ours does anything
 
 Register load_stock_module()
 {
@@ -109,7 +109,7 @@ int attempt(const char* what, Function function) noexcept
 int prepare(bool privileged, const char* root)
 {
     return attempt("networks run without floors until the daemon is restarted", [&] {
-        if (!privileged || root)
+        if (!network_functions || !privileged || root)
             return;
         const std::filesystem::path state = LIBVIRT_STATE_DIR;
         module().stock_autostarts = !std::filesystem::exists(state / "network" / "autostarted");
@@ -196,8 +196,8 @@ int register_network_driver()
         void** functions = find_network_functions();
         check_functions(functions, slots, stock);
         module().stock = StockDriver(functions, slots);
-        network_functions = functions;
         register_state_driver(after_stock);
+        network_functions = functions;
         return 0;
     } catch (const std::exception& error) {
         log(Severity::error, "libvirt-floor shapes nothing: " + std::string(error.what()));

@@ -27,6 +27,7 @@ BUILD = pathlib.Path(os.environ.get("BUILD_DIR", "build")).absolute()
 MODULE = BUILD / "src/plugin/libvirt_driver_network.so"
 FAKE_VERSION = BUILD / "tests/e2e/fake_version.so"
 LACKING = BUILD / "tests/e2e/lacking.so"
+ODD_TABLE = BUILD / "tests/e2e/odd_table.so"
 
 
 def test_unknown_version_leaves_the_stock_driver_as_it_is(lab: Workbench, libvirtd) -> None:
@@ -42,6 +43,31 @@ def test_unknown_version_leaves_the_stock_driver_as_it_is(lab: Workbench, libvir
         ours = [line for line in daemon.log_since(start_of_log).splitlines() if "libvirt-floor" in line]
         assert len(ours) == 1, ours
         assert "error" in ours[0] and "99.1.2" in ours[0] and "7.8 to 12.8" in ours[0], ours[0]
+    finally:
+        libvirtd.restart()
+
+
+@pytest.mark.parametrize(
+    "wrong, says",
+    [("name", "is not the one expected"), ("short", "has another layout"), ("shifted", "has another layout than expected (10)")],
+)
+def test_table_that_looks_wrong_leaves_the_stock_driver_as_it_is(lab: Workbench, libvirtd, wrong: str, says: str) -> None:
+    """And what it wrote down of its floors."""
+    libvirtd.restart("--stock", "--tc-shim")
+    network = lab.network()
+    port = network.create_port(network.nic(floor=500))
+    libvirtd.stop()
+    log = daemon.log_size()
+    run("env", f"ODD_TABLE={wrong}", "sandbox-libvirtd", "start", "--tc-shim", "--preload", str(ODD_TABLE))
+    try:
+        check_plain_networks(lab)
+        assert network.port(port.mac).floor == 500
+        network.delete_port(port)
+        network.destroy()
+        network.undefine()
+        check_stock_serves(lab)
+        (said,) = errors_of_ours(log)
+        assert "libvirt-floor shapes nothing" in said and says in said, said
     finally:
         libvirtd.restart()
 
