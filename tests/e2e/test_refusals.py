@@ -201,13 +201,16 @@ def test_network_with_bad_bandwidth_is_never_half_there(lab: Workbench, values: 
 
 @pytest.mark.parametrize("average", [2**54 // 1000, 2**61])
 def test_network_with_huge_bandwidth_starts_or_says_why_not(lab: Workbench, average: int) -> None:
-    network = lab.defined_network({"average": average})
+    network = lab.described_network({"average": average})
+    defined = False
     try:
+        network.define()  # newer stock drivers refuse some of them here already
+        defined = True
         network.start()
         check_tree(network)
     except CommandFailed as error:
         assert network.name in str(error) or "average" in str(error) or "bandwidth" in str(error).lower(), error
-        assert network.info("Persistent") == "yes"
+        assert not defined or network.info("Persistent") == "yes"
 
 
 def test_unknown_attributes_and_elements_are_passed_over(lab: Workbench) -> None:

@@ -58,6 +58,7 @@ class Nic:
     inbound: Values
     outbound: Optional[Values] = None
     raw_bandwidth: Optional[str] = None  # instead of the two above, as it stands
+    trusted: bool = False  # the guest may change its MAC address
 
     @property
     def ip4(self) -> str:
@@ -75,8 +76,9 @@ class Nic:
             else ""
         )
         bandwidth = self.raw_bandwidth or bandwidth_xml(self.inbound, self.outbound)
+        trust = " trustGuestRxFilters='yes'" if self.trusted else ""
         return (
-            f"<interface type='network'><mac address='{self.mac}'/>"
+            f"<interface type='network'{trust}><mac address='{self.mac}'/>"
             f"<source network='{self.network.name}'/>{addresses}"
             f"{model and f'<model type={model!r}/>'}{bandwidth}</interface>"
         )

@@ -14,6 +14,7 @@ from . import daemon, kernel, status
 from .bandwidth import Values
 from .commands import LXC, QEMU, connection, virsh, wait_until
 from .guest import LxcGuest, QemuGuest
+from .machine import Machine
 from .network import PERSISTENT_DIR, Network, Nic
 
 _network_indices = itertools.cycle(range(1, 250))
@@ -58,6 +59,12 @@ class Workbench:
     def qemu(self, *nics: Nic) -> QemuGuest:
         """A QEMU guest that is plugged in (and paused)."""
         guest = self.described_qemu(*nics)
+        guest.create()
+        return guest
+
+    def machine(self, nic: Nic) -> Machine:
+        """A QEMU guest that runs Linux, and answers."""
+        guest = Machine(f"test-machine-{next(self._guest_numbers)}", [nic])
         guest.create()
         return guest
 

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A guest that is trusted to change its MAC address, whose filter libvirt's QEMU driver then changes itself:
+at the change, at its start, and when the daemon comes back to it.
+"""
+
+from lab import Workbench, check_tree, kernel, run, wait_until
+from lab.invariants import check_steering_of
+
+NEW_MAC = "52:54:00:aa:bb:cc"
+
+
+def of_libvirt(bridge: str) -> list[kernel.Filter]:
+    return [each for each in kernel.tc_filters(bridge) if each.preference == kernel.RESERVED_PREFERENCE]
+
+
+def test_guest_that_changes_its_address_keeps_its_floor(lab: Workbench, libvirtd) -> None:
+    network = lab.network()
+    nic = network.nic(floor=500)
+    nic.trusted = True
+    guest = lab.machine(nic)
+    check_tree(network)
+    class_id, process = nic.class_id(), guest.pid()
+
+    guest.change_mac(NEW_MAC)
+    (changed,) = wait_until("libvirt follows", lambda: of_libvirt(network.bridge))
+    assert changed.class_id == class_id
+    run("ip", "neigh", "flush", "dev", network.bridge)
+    wait_until("it answers under its new address", guest.answers)
+
+    def restart() -> None:
+        libvirtd.restart()
+
+    def crash() -> None:
+        libvirtd.kill9()
+        libvirtd.start()
+
+    for event in (lambda: None, restart, crash, libvirtd.reload):
+        event()
+        wait_until("it runs", guest.is_running)
+        assert guest.pid() == process
+        check_tree(network, eventually=True)
+        check_steering_of(network, NEW_MAC, class_id)
+        assert guest.answers()
+
+    guest.destroy()
+    check_tree(network)
+    assert not of_libvirt(network.bridge)
