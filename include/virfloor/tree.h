@@ -43,6 +43,9 @@ struct Class {
     bool operator==(const Class&) const = default;
 };
 
+// Where libvirt's QEMU driver and its nftables backend keep filters of their own.
+inline constexpr std::uint16_t libvirt_preference = 2;
+
 // Filters of others. The module leaves them alone but for those that stand against a promise: see
 // difference().
 struct ForeignFilter {
@@ -80,9 +83,14 @@ using Step = std::variant<AddRoot, AddFilters, AddClass, ChangeClass, RemoveClas
                           AddSteering, RemoveSteering, RemoveForeign>;
 using Change = std::vector<Step>;
 
+// Addresses that guests took themselves: libvirt's own filters, which know IPv4 alone, lead them to
+// classes that addresses of `want` are steered to.
+std::map<MacAddress, ClassId> taken_addresses(const Tree& have, const Tree& want);
+
 // The steps from what is there to what ought to be, empty if nothing differs. Promises are kept on
 // the way: what goes down goes first, parents grow before their children and shrink after them, an
 // address is steered only once its class is there and before its class is gone.
+// Addresses that guests took are steered, too, and the filters that tell of them stay.
 // Of foreign filters go: those that lead to a class that is removed; the stock driver's own for an
 // address that is steered here to the same class; the stock driver's filter for packets of
 // firewall mark 1 (preference 1, kind fw), which lead past all floors.

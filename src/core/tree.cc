@@ -43,7 +43,8 @@ std::vector<Class> parents_first(const Tree& tree, std::vector<Class> classes)
 
 class Comparison {
 public:
-    Comparison(const Tree& have, const Tree& want) : have_(have), want_(want)
+    Comparison(const Tree& have, const Tree& want)
+        : have_(have), want_(want), steering_(want.steering)
     {
         steps_.reserve(usual_steps);
     }
@@ -51,6 +52,9 @@ public:
     Change change()
     {
         sort_classes();
+        for (const auto& [mac, target] : taken_addresses(have_, want_))
+            if (!is_removed(target)) // else the filter that tells of it goes
+                steering_.emplace(mac, target);
         if (want_.root && !have_.root)
             steps_.push_back(AddRoot{});
         if (want_.filters && !have_.filters)
@@ -68,7 +72,7 @@ public:
         change_classes([](const ChangeClass& c) { return c.to.inner && !grows(c); });
         for (const auto& [id, to] : want_.classes)
             replace_leaf(to);
-        for (const auto& [mac, target] : want_.steering)
+        for (const auto& [mac, target] : steering_)
             if (!stays(mac, target))
                 steps_.push_back(AddSteering{mac, target});
         for (const ForeignFilter& filter : have_.foreign)
@@ -132,8 +136,8 @@ private:
             if (stands_in_the_way(filter))
                 steps_.push_back(RemoveForeign{filter});
         for (const auto& [mac, target] : have_.steering) {
-            const auto want = want_.steering.find(mac);
-            if (want == want_.steering.end() || !stays(mac, want->second))
+            const auto want = steering_.find(mac);
+            if (want == steering_.end() || !stays(mac, want->second))
                 steps_.push_back(RemoveSteering{mac, target});
         }
     }
@@ -173,6 +177,7 @@ private:
 
     const Tree& have_;
     const Tree& want_;
+    std::map<MacAddress, ClassId> steering_; // that ought to be, with what guests took
     std::vector<Class> removed_, added_;
     std::set<ClassId> removed_ids_;
     std::vector<ChangeClass> changed_;
@@ -180,6 +185,19 @@ private:
 };
 
 } // namespace
+
+std::map<MacAddress, ClassId> taken_addresses(const Tree& have, const Tree& want)
+{
+    std::set<ClassId> steered_to;
+    for (const auto& [mac, target] : want.steering)
+        steered_to.insert(target);
+    std::map<MacAddress, ClassId> taken;
+    for (const ForeignFilter& filter : have.foreign)
+        if (filter.preference == libvirt_preference && filter.mac && filter.target &&
+            steered_to.contains(*filter.target) && !want.steering.contains(*filter.mac))
+            taken.emplace(*filter.mac, *filter.target);
+    return taken;
+}
 
 Change difference(const Tree& have, const Tree& want) { return Comparison(have, want).change(); }
 

@@ -62,6 +62,7 @@ std::size_t FlooredNetwork::reconcile()
         const Tree have = tree_.read();
         Tree want = network_.tree();
         want.leaf = have.leaf;
+        addresses_taken_ = !taken_addresses(have, want).empty();
         const Change change = difference(have, want);
         if (change.empty()) {
             in_step_ = true;
@@ -96,7 +97,7 @@ void FlooredNetwork::withdraw(const Tree& before, MacAddress mac)
 
 void FlooredNetwork::change_kernel(const Tree& before, MacAddress mac)
 {
-    if (std::exchange(in_step_, false)) {
+    if (std::exchange(in_step_, false) && !addresses_taken_) {
         try {
             tree_.apply(difference(before, network_.branch(mac)));
             in_step_ = true;

@@ -86,6 +86,7 @@ private:
     std::string device_name_;   // likewise: others may rename it
     StatusFile file_;
     bool in_step_ = false;
+    bool addresses_taken_ = false; // the tree has more than what is promised, and is read before a change
     bool noticed_ = false;      // it was somebody else, since the last look
     Pacer pacer_;
     Time reclaim_at_;           // the next try to delete unused filter tables

@@ -36,10 +36,9 @@ struct U32Handle {
 // Which of a frame's two addresses is looked up.
 enum class MacKey { destination, source };
 
-// Our filters' preference, behind all of libvirt's; and the one where QEMU's driver and libvirt's
-// nftables backend work, who need u32 table 800: to be there.
+// Our filters' preference, behind all of libvirt's (libvirt_preference), which need u32 table 800: to be
+// there.
 inline constexpr std::uint16_t our_preference = 10;
-inline constexpr std::uint16_t libvirt_preference = 2;
 inline constexpr std::uint16_t reserved_table = 0x7fe;
 inline constexpr std::uint16_t first_root_table = 0x800;
 

@@ -200,9 +200,9 @@ def test_qemu_may_keep_its_own_filter_beside_ours(lab: Workbench) -> None:
     match = ["match", "u16", "0x0800", "0xffff", "at", "-2", "match", "u32", "0x00000012", "0xffffffff", "at", "-12",
              "match", "u16", "0x5254", "0xffff", "at", "-14", "flowid", "1:3"]  # fmt: skip
     run("tc", "filter", "add", *by_handle, *match)
-    check_tree(network)
+    check_tree(network, eventually=True)
     run("tc", "filter", "del", *by_handle)
-    check_tree(network)
+    check_tree(network, eventually=True)
     guest.destroy()
     check_tree(network)
 

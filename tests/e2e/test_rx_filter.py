@@ -9,8 +9,10 @@ from lab.invariants import check_steering_of
 NEW_MAC = "52:54:00:aa:bb:cc"
 
 
-def of_libvirt(bridge: str) -> list[kernel.Filter]:
-    return [each for each in kernel.tc_filters(bridge) if each.preference == kernel.RESERVED_PREFERENCE]
+def of_libvirt(bridge: str) -> list[tuple[str, int]]:
+    """Address and class of its own filters, which are for IPv4 alone."""
+    filters = kernel.tc_filters(bridge)
+    return [(each.mac, each.class_id) for each in filters if each.preference == kernel.RESERVED_PREFERENCE]
 
 
 def test_guest_that_changes_its_address_keeps_its_floor(lab: Workbench, libvirtd) -> None:
@@ -22,8 +24,7 @@ def test_guest_that_changes_its_address_keeps_its_floor(lab: Workbench, libvirtd
     class_id, process = nic.class_id(), guest.pid()
 
     guest.change_mac(NEW_MAC)
-    (changed,) = wait_until("libvirt follows", lambda: of_libvirt(network.bridge))
-    assert changed.class_id == class_id
+    wait_until("libvirt follows", lambda: of_libvirt(network.bridge) == [(NEW_MAC, class_id)])
     run("ip", "neigh", "flush", "dev", network.bridge)
     wait_until("it answers under its new address", guest.answers)
 
@@ -42,6 +43,16 @@ def test_guest_that_changes_its_address_keeps_its_floor(lab: Workbench, libvirtd
         check_steering_of(network, NEW_MAC, class_id)
         assert guest.answers()
 
+    guest.change_mac(nic.mac)
+    wait_until("our filter is enough", lambda: not of_libvirt(network.bridge))
+    check_tree(network, eventually=True)
+
+    guest.change_mac(NEW_MAC)
+    wait_until("libvirt follows", lambda: of_libvirt(network.bridge) == [(NEW_MAC, class_id)])
+    log = libvirtd.log_size()
+    lab.lxc(network.nic(floor=300))
+    check_tree(network, eventually=True)
     guest.destroy()
     check_tree(network)
     assert not of_libvirt(network.bridge)
+    assert "somebody else" not in libvirtd.log_since(log)

@@ -342,13 +342,37 @@ TEST(ForeignFilters, StayOtherwise)
         {1, ETH_P_IP, 1, "fw", id(1), {}},               // another protocol
         {3, ETH_P_ALL, 1, "fw", id(1), {}},              // another preference
         {1, ETH_P_ALL, 1, "u32", id(2), {}},             // another kind
-        {2, ETH_P_IP, 0x80000800, "u32", id(3), mac(2)}, // QEMU's for another address
+        {2, ETH_P_IP, 0x80000800, "u32", id(2), mac(2)}, // of an address without a floor
+        {3, ETH_P_IP, 0x80200800, "u32", id(3), mac(2)}, // of another address, and not libvirt's
         {2, ETH_P_IP, 0x80000801, "u32", id(2), mac(1)}, // another class
         {2, ETH_P_IP, 0x80000802, "u32", id(3), {}},     // more than an address
         {2, ETH_P_IP, 0x80000803, "u32", {}, mac(1)},    // no class: an action
         {5, ETH_P_ALL, 1, "bpf", id(3), {}},
     };
     EXPECT_TRUE(difference(have, want).empty());
+}
+
+TEST(ForeignFilters, TellOfAddressesThatGuestsTook)
+{
+    const Tree want = tree({root(100), leaf(2, 40), leaf(3, 30), leaf(4, 30)}, {{mac(1), id(3)}, {mac(2), id(4)}});
+    Tree have = want;
+    have.foreign = {{2, ETH_P_IP, 0x80000803, "u32", id(3), mac(9)}};
+    Tree taken = want;
+    taken.steering.emplace(mac(9), id(3));
+
+    Abstract kernel(have);
+    kernel.apply(difference(have, want));
+    expect_is(kernel.tree, taken);
+    EXPECT_EQ(kernel.tree.foreign, have.foreign);
+    EXPECT_TRUE(difference(kernel.tree, want).empty());
+
+    kernel.tree.foreign.clear(); // the guest has its own address again
+    kernel.apply(difference(kernel.tree, want));
+    expect_is(kernel.tree, want);
+
+    have.foreign.front().mac = mac(2); // nobody takes what is promised to another
+    EXPECT_TRUE(difference(have, want).empty());
+    EXPECT_TRUE(taken_addresses(have, want).empty());
 }
 
 // A random tree of up to three levels below the qdisc, with rates that add up.
@@ -413,12 +437,14 @@ ForeignFilter random_foreign(std::mt19937& random, const Tree& tree)
     return filter;
 }
 
-// The steps lead to the wanted tree, and nothing is left to do then.
+// The steps lead to the wanted tree with the addresses that guests took, and nothing is left to do then.
 void expect_leads(const Tree& have, const Tree& want)
 {
     Abstract kernel(have);
     kernel.apply(difference(have, want));
-    expect_is(kernel.tree, want);
+    Tree expected = want;
+    expected.steering.merge(taken_addresses(kernel.tree, want));
+    expect_is(kernel.tree, expected);
     EXPECT_TRUE(difference(kernel.tree, want).empty());
 }
 

@@ -61,7 +61,7 @@ class Filter:
     protocol: str
     handle: str
     class_id: int
-    mac: str  # that it matches; empty if it does not match one whole address and nothing else
+    mac: str  # that it matches; empty if it does not match one whole address and nothing else but IPv4
 
 
 def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -165,6 +165,7 @@ def tc_filters(device: str) -> list[Filter]:
 
 def _matched_mac(filter_text: str) -> str:
     matches = re.findall(r"match (\w+)/(\w+) at (-?\d+)", filter_text)
+    matches = [match for match in matches if match != ("00000800", "0000ffff", "-4")]
     if [(mask, at) for _, mask, at in matches] != [("0000ffff", "-16"), ("ffffffff", "-12")]:
         return ""
     return bytes.fromhex(matches[0][0][4:] + matches[1][0]).hex(":")
