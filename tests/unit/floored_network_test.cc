@@ -4,7 +4,10 @@
 #include "fake_files.h"
 #include "fake_kernel.h"
 #include "netlink.h"
+#include "request.h"
 #include "support.h"
+
+#include <linux/if_ether.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -396,6 +399,30 @@ TEST_F(TendedNetworkTest, IsReadButNotChangedForWhatIsForeign)
     EXPECT_EQ(kernel_.changes, 0u);
     EXPECT_EQ(state(), before);
     EXPECT_TRUE(LogCapture::lines().empty());
+}
+
+TEST_F(TendedNetworkTest, FollowsAGuestToAnotherAddress)
+{
+    network_.plug(uuid(1), mac(1), {300}, {});
+    network_.plug(uuid(2), mac(2), {300}, {});
+    kernel_.add_u32(libvirt_preference, ETH_P_IP, mac(77), 0x10003); // as libvirt's QEMU driver does
+    notice(About::traffic_control);
+    EXPECT_EQ(tend(), 1);
+    const auto of_ours = [this] {
+        return std::count_if(kernel_.nodes.begin(), kernel_.nodes.end(), [](const auto& at) {
+            return at.second.preference == tc::our_preference && at.second.target == 0x10003;
+        });
+    };
+    EXPECT_EQ(of_ours(), 2);
+    LogCapture::lines().clear();
+    network_.plug(uuid(3), mac(77), {100}, {}); // which is promised to another now
+    EXPECT_EQ(of_ours(), 1);
+    network_.unplug(uuid(3));
+    EXPECT_EQ(of_ours(), 2);
+    network_.unplug(uuid(1));
+    EXPECT_EQ(of_ours(), 0);
+    EXPECT_TRUE(LogCapture::lines().empty()) << LogCapture::text();
+    expect_in_step();
 }
 
 // The kernel lets go of a table some time after its link; somebody else may hold it for ever.
