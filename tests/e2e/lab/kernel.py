@@ -164,11 +164,12 @@ def tc_filters(device: str) -> list[Filter]:
 
 
 def _matched_mac(filter_text: str) -> str:
-    matches = re.findall(r"match (\w+)/(\w+) at (-?\d+)", filter_text)
-    matches = [match for match in matches if match != ("00000800", "0000ffff", "-4")]
-    if [(mask, at) for _, mask, at in matches] != [("0000ffff", "-16"), ("ffffffff", "-12")]:
+    matches = {(mask, at): value for value, mask, at in re.findall(r"match (\w+)/(\w+) at (-?\d+)", filter_text)}
+    if matches.get(("0000ffff", "-4")) == "00000800":
+        del matches["0000ffff", "-4"]
+    if set(matches) != {("0000ffff", "-16"), ("ffffffff", "-12")}:
         return ""
-    return bytes.fromhex(matches[0][0][4:] + matches[1][0]).hex(":")
+    return bytes.fromhex(matches["0000ffff", "-16"][4:] + matches["ffffffff", "-12"]).hex(":")
 
 
 def u32_tables(device: str) -> tuple[set[str], set[str]]:

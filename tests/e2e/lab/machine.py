@@ -81,10 +81,14 @@ class Machine(QemuGuest):
         return all(map(traffic.answers_ping, (self.nic.ip4, self.nic.ip6)))
 
     def tell(self, command: str) -> None:
-        """A line for its shell."""
+        """A line for its shell, which has done it when this returns."""
+        said = b""
         with socket.socket(socket.AF_UNIX) as serial:
+            serial.settimeout(10)
             serial.connect(str(self._folder / "serial"))
-            serial.sendall(command.encode() + b"\n")
+            serial.sendall(f"{command}; echo done-$((1 + 1))\n".encode())
+            while b"done-2" not in said:  # the line itself comes back as well
+                said += serial.recv(4096)
 
     def change_mac(self, mac: str) -> None:
         self.tell(f"ip link set eth0 address {mac}")
