@@ -83,8 +83,10 @@ using Step = std::variant<AddRoot, AddFilters, AddClass, ChangeClass, RemoveClas
                           AddSteering, RemoveSteering, RemoveForeign>;
 using Change = std::vector<Step>;
 
-// Addresses that guests took themselves: libvirt's own filters, which know IPv4 alone, lead them to
-// classes that addresses of `want` are steered to.
+// Whether it is one of libvirt's own, which know IPv4 alone, for an address that a guest may have taken itself.
+bool tells_of_an_address(const ForeignFilter& filter);
+
+// Addresses that guests took: such filters lead them to classes that addresses of `want` are steered to.
 std::map<MacAddress, ClassId> taken_addresses(const Tree& have, const Tree& want);
 
 // The steps from what is there to what ought to be, empty if nothing differs. Promises are kept on

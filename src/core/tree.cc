@@ -186,6 +186,11 @@ private:
 
 } // namespace
 
+bool tells_of_an_address(const ForeignFilter& filter)
+{
+    return filter.preference == libvirt_preference && filter.mac && filter.target;
+}
+
 std::map<MacAddress, ClassId> taken_addresses(const Tree& have, const Tree& want)
 {
     std::set<ClassId> steered_to;
@@ -193,8 +198,8 @@ std::map<MacAddress, ClassId> taken_addresses(const Tree& have, const Tree& want
         steered_to.insert(target);
     std::map<MacAddress, ClassId> taken;
     for (const ForeignFilter& filter : have.foreign)
-        if (filter.preference == libvirt_preference && filter.mac && filter.target &&
-            steered_to.contains(*filter.target) && !want.steering.contains(*filter.mac))
+        if (tells_of_an_address(filter) && steered_to.contains(*filter.target) &&
+            !want.steering.contains(*filter.mac))
             taken.emplace(*filter.mac, *filter.target);
     return taken;
 }

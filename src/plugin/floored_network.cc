@@ -62,7 +62,7 @@ std::size_t FlooredNetwork::reconcile()
         const Tree have = tree_.read();
         Tree want = network_.tree();
         want.leaf = have.leaf;
-        addresses_taken_ = !taken_addresses(have, want).empty();
+        addresses_taken_ = std::ranges::any_of(have.foreign, tells_of_an_address);
         const Change change = difference(have, want);
         if (change.empty()) {
             in_step_ = true;
