@@ -14,6 +14,7 @@ import argparse
 import contextlib
 import dataclasses
 import json
+import os
 import pathlib
 import platform
 import random
@@ -23,10 +24,12 @@ import uuid
 from typing import Any, Iterator
 
 import libvirt
-from lab import CATCHMENT, ROOT, Network, daemon, kernel, run
+from lab import CATCHMENT, ROOT, Network, daemon, kernel, run, workbench
 from lab.churn import plug_and_unplug
 from lab.traffic import ETHERTYPES, send_frames
+from load import Traffic, init_pid, start
 from packets import carrier, nanoseconds_per_frame, sustained_rate
+from parts import fairness
 
 SIDES = {"stock": ("--stock",), "ours": ()}  # options of sandbox-libvirtd
 UNFLOORED = "52:54:00:ff:ff:fe"
@@ -41,11 +44,13 @@ class Plan:
     ports: int  # at most, where none is refused
     kills: int
     seconds: float  # of each rate
+    pings: float  # seconds of requests to a guest, for each leaf
 
 
-FULL = Plan(rounds=7, points=(1, 50, 190, 4000), ports=4000, kills=10, seconds=2)
-QUICK = Plan(rounds=3, points=(1, 20), ports=20, kills=1, seconds=0.5)
+FULL = Plan(rounds=7, points=(1, 50, 190, 4000), ports=4000, kills=10, seconds=2, pings=1)
+QUICK = Plan(rounds=3, points=(1, 20), ports=20, kills=1, seconds=0.5, pings=0.3)
 REPAIR_WAIT = 3  # seconds
+ASKED_AND_FLOODED = 4  # guests
 
 
 def mac_of(number: int) -> str:
@@ -227,6 +232,17 @@ def measure_kills(plan: Plan, options: tuple[str, ...]) -> list[dict[str, int]]:
     return found
 
 
+def measure_latency(plan: Plan) -> dict[str, Any]:
+    """What a guest within its floor waits for an answer, by leaf."""
+    traffic = Traffic(pathlib.Path(os.environ["BUILD_DIR"]) / "tests/bench/bench-traffic")
+    with workbench() as lab:
+        site = fairness.Site(lab, ASKED_AND_FLOODED)
+        for guest in site.guests:
+            start(guest)
+        with traffic.serving([init_pid(guest) for guest in site.guests]):
+            return fairness.latencies(site, traffic, rounds=1, seconds=plan.pings)
+
+
 def measure(plan: Plan, options: tuple[str, ...]) -> dict[str, Any]:
     daemon.restart(*options)
     found: dict[str, Any] = {}
@@ -253,6 +269,7 @@ def main() -> None:
     for side, options in SIDES.items():
         print(f"{side}:", flush=True)
         found[side] = measure(plan, options)
+    found["latency"] = measure_latency(plan)
     arguments.file.write_text(json.dumps(found))
 
 

@@ -22,7 +22,7 @@ from typing import Sequence
 import image
 
 TESTS = pathlib.Path(__file__).parents[1]
-FOLDERS = ("sandbox", "e2e", "peer")
+FOLDERS = ("sandbox", "e2e", "peer", "bench")
 MODULE = "libvirt_driver_network.so"
 RESULTS_SIZE = 64 << 20  # at most
 MEMORY_MIB = 2048
@@ -54,8 +54,9 @@ def _write_share(path: pathlib.Path, command: Sequence[str], build: pathlib.Path
             archive.add(TESTS / folder, f"tests/{folder}", filter=_without_byte_code)
         archive.add(arguments, "command")
         archive.add(build / "src/plugin" / MODULE, f"drivers/{MODULE}")
-        for library in (build / "tests/e2e").glob("*.so"):
-            archive.add(library, f"build/tests/e2e/{library.name}")
+        for pattern in ("tests/e2e/*.so", "tests/bench/bench-traffic"):
+            for path in build.glob(pattern):
+                archive.add(path, f"build/{path.relative_to(build)}")
 
 
 def _without_byte_code(member: tarfile.TarInfo) -> tarfile.TarInfo | None:

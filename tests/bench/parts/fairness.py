@@ -219,11 +219,15 @@ def section(results: Json, page: Page) -> None:
         "link by UDP, in turn. Microseconds from request to answer. The flood takes processor time that the answer "
         "needs, too. Leaves that this kernel lacks are measured in the virtual machine."
     )
+    latency_table(results["latency"], page)
+
+
+def latency_table(latencies: Json, page: Page) -> None:
     page.table(
         ("leaf", "median, idle", "flooded", "ratio", "p99, idle", "flooded", "ratio"),
         [
             (leaf, *(f"{each[key][column]['median']:.{1 if column == 'ratio' else 0}f}"
                      for key in ("median", "p99") for column in ("idle", "flooded", "ratio")))
-            for leaf, each in results["latency"].items()
+            for leaf, each in latencies.items()
         ],
     )  # fmt: skip

@@ -10,6 +10,7 @@ import tempfile
 from typing import Any, Mapping
 
 from measuring import Options, goal, ratio, summary
+from parts import fairness
 
 TITLE = "Stock libvirt on the same work"
 
@@ -106,6 +107,7 @@ def section(results: Results, page: Any) -> None:
     rate_table(results, page)
     behaviour_table(results, page)
     kill_table(results, page)
+    latency_table(results, page)
 
 
 def in_unit(values: list[float], unit: float) -> str:
@@ -167,6 +169,15 @@ def packet_table(results: Results, page: Any) -> None:
         for guest in ("last", "unfloored")
     }
     page.plot("peer-packets", "Time per packet", "ports with a floor", "µs", series, logx=True)
+
+
+def latency_table(results: Results, page: Any) -> None:
+    page.heading("Latency by leaf", 3)
+    page.paragraph(
+        "As in “Fairness and latency” below, with the leaves that Debian's kernel has: µs from a request to its answer, "
+        "of a guest within its floor, with the link idle and while the other guests are flooded."
+    )
+    fairness.latency_table(results["latency"], page)
 
 
 def rate_table(results: Results, page: Any) -> None:
