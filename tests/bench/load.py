@@ -260,6 +260,8 @@ class Samples:
     """Of each second."""
     empty: dict[int, float]
     """Class ID → the part of all looks, ten a second, that found nothing in its queue."""
+    sated: list[set[int]]
+    """Of each second, the class IDs of which a look found nothing in the queue: all that was asked for was sent."""
 
     def mean(self) -> Rates:
         return {each: sum(rates[each] for rates in self.rates) / len(self.rates) for each in self.rates[0]}
@@ -272,6 +274,7 @@ def sampled(device: str, seconds: int) -> Samples:
     """What the classes of a device do in so many seconds."""
     rates: list[Rates] = []
     empty: dict[int, float] = collections.defaultdict(float)
+    sated: list[set[int]] = [set() for _ in range(seconds)]
     os.setpriority(os.PRIO_PROCESS, 0, -20)  # so that it reads in time
     try:
         begin, before = _look(device)
@@ -280,14 +283,16 @@ def sampled(device: str, seconds: int) -> Samples:
             time.sleep(max(0.0, begin + number / LOOKS - time.monotonic()))
             now, classes = _look(device)
             for each in classes.values():
-                empty[each.class_id] += (each.waiting == 0) / (seconds * LOOKS)
+                if each.waiting == 0:
+                    empty[each.class_id] += 1 / (seconds * LOOKS)
+                    sated[(number - 1) // LOOKS].add(each.class_id)
             if number % LOOKS == 0:
                 spent = now - second_before
                 rates.append({each: (classes[each].bytes - before[each].bytes) / spent for each in classes})
                 second_before, before = now, classes
     finally:
         os.setpriority(os.PRIO_PROCESS, 0, 0)
-    return Samples(rates, empty)
+    return Samples(rates, empty, sated)
 
 
 def _look(device: str) -> tuple[float, dict[int, kernel.Class]]:

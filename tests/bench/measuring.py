@@ -45,7 +45,9 @@ def interleaved(calls: Mapping[str, Callable[[], float]], rounds: int) -> dict[s
     return values
 
 
-def goal(what: str, figure: Figure | float, at_most: float | None = None, at_least: float | None = None) -> dict[str, Any]:
+def goal(
+    what: str, figure: Figure | float, at_most: float | None = None, at_least: float | None = None
+) -> dict[str, Any]:
     """A goal of the suite, and whether the figure (its median) meets it."""
     figure = figure if isinstance(figure, dict) else {"median": figure}
     met = (at_most is None or figure["median"] <= at_most) and (at_least is None or figure["median"] >= at_least)

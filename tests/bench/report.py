@@ -117,8 +117,8 @@ def render(results_dir: pathlib.Path) -> Page:
         part.section(result, page)
         machine = result["machine"]
         page.paragraph(
-            f"<sub>{machine['processors']} × {machine['processor']}, kernel {machine['kernel']}, libvirt {machine['libvirt']}; "
-            f"{result['seconds']} s{', short form' if result['quick'] else ''}.</sub>"
+            f"<sub>{machine['processors']} × {machine['processor']}, kernel {machine['kernel']}, "
+            f"libvirt {machine['libvirt']}; {result['seconds']} s{', short form' if result['quick'] else ''}.</sub>"
         )
     return page
 
@@ -133,7 +133,8 @@ def main() -> int:
     path = arguments.docs / "benchmarks.md"
     if arguments.check:
         stands = path.read_text()
-        sys.stdout.writelines(difflib.unified_diff(stands.splitlines(True), page.text.splitlines(True), str(path), "results"))
+        lines = stands.splitlines(True), page.text.splitlines(True)
+        sys.stdout.writelines(difflib.unified_diff(*lines, str(path), "results"))
         return stands != page.text
     folder = arguments.docs / "benchmarks"
     folder.mkdir(parents=True, exist_ok=True)
