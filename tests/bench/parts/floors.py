@@ -330,8 +330,8 @@ def section(results: Json, page: Page) -> None:
         page.paragraph(
             f"The surplus of “{run['what']}” is off by {run['uneven']:.1%}"
             + (f", and on the same link with UDP, which always has more to send, by {like['uneven']:.1%}" if like else "")
-            + f". Of its seconds, the least total was {run['least total']:.3f} of what the root may send: below 1, the "
-            "senders together did not ask for it all."
+            + f". In {1 - run['asked']:.1%} of its guests' seconds a look found nothing waiting: what a queue that is empty "
+            "for a moment does not take, others get."
         )
     starved = [run for run in results["runs"] if (run.get("share") or 1) < ENOUGH or run["total"] < TOO_LITTLE]
     if starved:
