@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Makes docs/benchmarks.md and its plots from the JSON files of the benchmark suite, and from nothing else.
 
-    report.py RESULTS_DIR DOCS_DIR       writes DOCS_DIR/benchmarks.md and DOCS_DIR/benchmarks/*.svg
+    report.py RESULTS_DIR DOCS_DIR           writes DOCS_DIR/benchmarks.md and DOCS_DIR/benchmarks/*.svg
     report.py --check RESULTS_DIR DOCS_DIR   fails if the text that stands there is another
 """
 
@@ -34,9 +34,11 @@ microseconds are for orientation: they are of one machine on one day.
 
 
 class Page:
-    """Markdown, and the plots it shows."""
+    """Markdown, and the plots it shows. before: results by part, of the suite on the product as it was before what
+    it showed was mended."""
 
-    def __init__(self) -> None:
+    def __init__(self, before: Mapping[str, Any]) -> None:
+        self.before = before
         self.text = INTRODUCTION
         self.plots: dict[str, tuple[dict[str, Any], Series]] = {}
 
@@ -95,13 +97,14 @@ def write_plots(page: Page, folder: pathlib.Path) -> None:
         pyplot.close(drawing)
 
 
+def results_in(folder: pathlib.Path) -> dict[str, Any]:
+    files = {name: folder / f"{name}.json" for name in parts.ALL}
+    return {name: json.loads(path.read_text()) for name, path in files.items() if path.exists()}
+
+
 def render(results_dir: pathlib.Path) -> Page:
-    page = Page()
-    results = {
-        name: json.loads((results_dir / f"{name}.json").read_text())
-        for name in parts.ALL
-        if (results_dir / f"{name}.json").exists()
-    }
+    page = Page(results_in(results_dir / "before"))
+    results = results_in(results_dir)
     page.heading("Goals")
     page.table(
         ("goal", "bound", "measured", "met"),

@@ -234,6 +234,21 @@ def section(results: dict[str, Any], page: Any) -> None:
         ],
     )
     own_misses(sizes, page)
+    if before := page.before.get("ports"):
+        page.heading("Before and after", 3)
+        page.paragraph(
+            "Our part over the bare messages, by the same program: before, with an answer to each message, messages "
+            "built by libnl and received answers copied; and now, with one answer a send, and messages built in place. "
+            "From two runs."
+        )
+        page.table(
+            ("operation", "ports", "before", "now"),
+            [
+                (what, new["ports"], times(old[name]["ours / bare"]), times(new[name]["ours / bare"]))
+                for name, what in OPERATIONS.items()
+                for old, new in zip(before["sizes"], sizes, strict=True)
+            ],
+        )
     page.heading("What grows in the kernel", 3)
     first, last = sizes[0], sizes[-1]
     page.paragraph(
