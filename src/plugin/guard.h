@@ -3,8 +3,12 @@
 // The border between C++ and C: no exception crosses it.
 #pragma once
 
+#include "virfloor/log.h"
+
 #include <libvirt/virterror.h>
 
+#include <exception>
+#include <string>
 #include <utility>
 
 namespace virfloor::plugin {
@@ -21,6 +25,17 @@ Result guarded(Result failed, Function&& function) noexcept
     } catch (...) {
         report_current_exception();
         return failed;
+    }
+}
+
+// Where there is no caller to be told: what the function throws is logged, as "what: why".
+template <class Function>
+void attempt(const char* what, Function&& function) noexcept
+{
+    try {
+        std::forward<Function>(function)();
+    } catch (const std::exception& error) {
+        log(Severity::error, std::string(what) + ": " + error.what());
     }
 }
 

@@ -7,6 +7,7 @@
 // of its own. Whatever is not as expected, the stock driver is what remains: a host never loses its
 // networks because of us.
 #include "config.h"
+#include "guard.h"
 #include "libvirt_internals.h"
 #include "network_driver.h"
 #include "recovery.h"
@@ -95,20 +96,9 @@ void check_functions(void** functions, std::size_t count, Register stock)
 }
 
 // State drivers of ours never report an error: the daemon would not start.
-template <class Function>
-int attempt(const char* what, Function function) noexcept
-{
-    try {
-        function();
-    } catch (const std::exception& error) {
-        log(Severity::error, std::string(what) + ": " + error.what());
-    }
-    return state_init_complete;
-}
-
 int prepare(bool privileged, const char* root)
 {
-    return attempt("networks run without floors until the daemon is restarted", [&] {
+    attempt("networks run without floors until the daemon is restarted", [&] {
         if (!network_functions || !privileged || root)
             return;
         const std::filesystem::path state = LIBVIRT_STATE_DIR;
@@ -118,6 +108,7 @@ int prepare(bool privileged, const char* root)
         take_over_stock_state(state, *status);
         module().status = std::move(status);
     });
+    return state_init_complete;
 }
 
 int initialize(bool, const char*)
@@ -125,10 +116,11 @@ int initialize(bool, const char*)
     if (!module().status)
         return state_init_complete;
     attempt("cannot watch for what others change", start_watch);
-    return attempt("cannot go on with networks that run", [] {
+    attempt("cannot go on with networks that run", [] {
         replace_functions(network_functions);
         recover_networks();
     });
+    return state_init_complete;
 }
 
 int reload()

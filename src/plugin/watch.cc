@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "watch.h"
 
+#include "guard.h"
 #include "network_driver.h"
-#include "virfloor/log.h"
 #include "virfloor/monitor.h"
 
 #include <atomic>
@@ -38,24 +38,16 @@ void tend(const std::vector<tc::Notice>& notices)
 }
 
 // What goes wrong with a network it logs itself; the rest is the host's memory.
-template <class Function>
-void attempt(Function function) noexcept
-{
-    try {
-        function();
-    } catch (const std::exception& error) {
-        log(Severity::error, std::string("cannot look after the trees: ") + error.what());
-    }
-}
+constexpr char trouble[] = "cannot look after the trees";
 
 void on_time(int, void*)
 {
-    attempt([] { tend({}); });
+    attempt(trouble, [] { tend({}); });
 }
 
 void on_notices(int, int, int, void*)
 {
-    attempt([] {
+    attempt(trouble, [] {
         std::vector<tc::Notice> notices;
         monitor->take([&notices](const tc::Notice& notice) {
             if (notices.empty() || notice != notices.back())

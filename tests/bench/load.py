@@ -21,7 +21,7 @@ from typing import Any, Callable, Iterable, Iterator, Mapping, Sequence
 
 import libvirt
 
-from lab import Guest, Network, connection, kernel, run, wait_until
+from lab import LxcGuest, Network, connection, kernel, run, wait_until
 from lab.bandwidth import UNIT
 
 IPERF_PORT = 5201
@@ -97,11 +97,6 @@ class Traffic:
             late |= json.loads(sleeper.communicate()[0])
 
 
-def init_pid(guest: Guest) -> int:
-    """A process in an LXC guest's namespaces."""
-    return int(re.search(r"<init pid='(\d+)'", guest.status_file.read_text())[1])
-
-
 class World:
     """Where traffic comes from that was not sent by the host itself: a network namespace, from which the host
     forwards to the guests. What such a sender has under way is bounded by TCP alone, not by the host's limits on
@@ -159,12 +154,12 @@ def world() -> Iterator[World]:
             process.kill()
 
 
-def start(guest: Guest) -> None:
+def start(guest: LxcGuest) -> None:
     """Creates an LXC guest, gives it a way to the world by the first network that it has, and the host its addresses
     for good: ARP and neighbour discovery would wait in the queues that a flood has filled."""
     guest.create()
     first = guest.nics[0].network
-    inside = ["nsenter", f"--net=/proc/{init_pid(guest)}/ns/net"]
+    inside = ["nsenter", f"--net=/proc/{guest.init_pid()}/ns/net"]
     run(*inside, "ip", "route", "add", "default", "via", first.address)
     run(*inside, "ip", "-6", "route", "add", "default", "via", f"fd00:{first.index}::1")
     for nic in guest.nics:

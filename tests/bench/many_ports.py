@@ -59,7 +59,6 @@ def network_of(bench: Workbench) -> Iterator[Network]:
     try:
         yield network
     finally:
-        if daemon.pid() is None:
-            daemon.start()
+        daemon.start_if_dead()
         network.destroy()
         network.undefine()

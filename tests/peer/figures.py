@@ -27,7 +27,7 @@ import libvirt
 from lab import CATCHMENT, ROOT, Network, daemon, kernel, run, workbench
 from lab.churn import plug_and_unplug
 from lab.traffic import ETHERTYPES, send_frames
-from load import Traffic, init_pid, start
+from load import Traffic, start
 from packets import carrier, nanoseconds_per_frame, sustained_rate
 from parts import fairness
 
@@ -239,7 +239,7 @@ def measure_latency(plan: Plan) -> dict[str, Any]:
         site = fairness.Site(lab, ASKED_AND_FLOODED)
         for guest in site.guests:
             start(guest)
-        with traffic.serving([init_pid(guest) for guest in site.guests]):
+        with traffic.serving([guest.init_pid() for guest in site.guests]):
             return fairness.latencies(site, traffic, rounds=1, seconds=plan.pings)
 
 

@@ -18,7 +18,6 @@ from load import (
     World,
     apply,
     deviation,
-    init_pid,
     iperf_servers,
     put_back,
     sampled,
@@ -68,7 +67,7 @@ def throughput(site: Site, outside: World, guests: int, seconds: int) -> float:
     """Deviation of what the classes carried, by TCP in as many flows as there are for each guest."""
     network = site.fast
     ids = site.promise(network, [FAST // guests] * guests)
-    pids = [init_pid(guest) for guest in site.guests[:guests]]
+    pids = [guest.init_pid() for guest in site.guests[:guests]]
     addresses = [nic.ip4 for nic in site.nics(network)[:guests]]
     with iperf_servers(pids), outside.streams(addresses, FLOWS // guests):
         time.sleep(2)  # until TCP has found its rate
@@ -149,7 +148,7 @@ def measure(options: Options) -> Json:
         site = Site(lab, sizes[-1])
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(start, site.guests))
-        with traffic.serving([init_pid(guest) for guest in site.guests]):
+        with traffic.serving([guest.init_pid() for guest in site.guests]):
             for guests in sizes:
                 seconds = max(long, guests // 4)  # so that a packet more or less is not seen
                 found.append({

@@ -21,7 +21,6 @@ from load import (
     World,
     apply,
     busy_processors,
-    init_pid,
     iperf_servers,
     put_back,
     sampled,
@@ -170,7 +169,7 @@ class Bench:
             if scenario.kind != "UDP":
                 if scenario.kind == "TCP":
                     stack.enter_context(self._outside.one_frame_a_packet())
-                pids = [init_pid(guest) for guest in site.guests[: scenario.guests]]
+                pids = [guest.init_pid() for guest in site.guests[: scenario.guests]]
                 stack.enter_context(iperf_servers(pids))
                 stack.enter_context(self._outside.streams(site.addresses(scenario), 2))
                 time.sleep(2)  # until TCP has found its rate
@@ -259,7 +258,7 @@ def measure(options: Options) -> Json:
             list(pool.map(start, (guest for site in sites.values() for guest in site.all())))
         traffic = Traffic(options.build_dir / "tests/bench/bench-traffic")
         bench = Bench(sites, traffic, outside)
-        pids = [init_pid(guest) for site in sites.values() for guest in site.all()]
+        pids = [guest.init_pid() for site in sites.values() for guest in site.all()]
         with traffic.serving(pids):
             runs = []
             for scenario in SCENARIOS:

@@ -23,6 +23,12 @@ def start(*new_options: str) -> None:
     options = new_options
 
 
+def start_if_dead() -> None:
+    """Starts it with our module if it does not run."""
+    if pid() is None:
+        start()
+
+
 def stop() -> None:
     run("sandbox-libvirtd", "stop")
 

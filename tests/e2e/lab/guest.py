@@ -123,10 +123,15 @@ class LxcGuest(Guest):
         """
         for _ in range(3):
             super().create()
-            if is_so_within(5, lambda: re.search("<init pid='[1-9]", self.status_file.read_text())):
+            if is_so_within(5, self.init_pid):
                 return
             self.destroy()
         raise AssertionError(f"{self.name} was created, and its init never known")
+
+    def init_pid(self) -> int:
+        """A process in its namespaces; 0 where libvirt's driver does not know it (yet)."""
+        found = re.search(r"<init pid='(\d+)'", self.status_file.read_text())
+        return int(found[1]) if found else 0
 
     def nic_xml(self, nic: Nic) -> str:
         return nic.xml(with_addresses=True)

@@ -128,14 +128,12 @@ def _take_away(thing: libvirt.virDomain | libvirt.virNetwork) -> None:
 @contextlib.contextmanager
 def workbench() -> Iterator[Workbench]:
     """A workbench whose daemon is running with our module when the block begins and when it ends."""
-    if daemon.pid() is None:
-        daemon.start()
+    daemon.start_if_dead()
     bench = Workbench()
     try:
         yield bench
     finally:
-        if daemon.pid() is None:
-            daemon.start()
+        daemon.start_if_dead()
         bench.clear()
 
 
