@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "reader.h"
 
+#include "dump.h"
+
 #include <arpa/inet.h>
 #include <linux/pkt_cls.h>
 #include <linux/pkt_sched.h>
@@ -11,24 +13,6 @@
 namespace virfloor::tc {
 
 namespace {
-
-// Copies a struct out of an attribute that is at least as long.
-template <class Struct>
-std::optional<Struct> value(nlattr* attribute)
-{
-    if (!attribute || nla_len(attribute) < static_cast<int>(sizeof(Struct)))
-        return {};
-    Struct result;
-    std::memcpy(&result, nla_data(attribute), sizeof result);
-    return result;
-}
-
-std::optional<ClassId> class_of_ours(std::uint32_t handle)
-{
-    if (TC_H_MAJ(handle) != root_qdisc || TC_H_MIN(handle) == 0)
-        return {};
-    return ClassId{static_cast<std::uint16_t>(TC_H_MIN(handle))};
-}
 
 // Of a queue that somebody put there. A pfifo among them has a length of its own, and is none of ours.
 std::optional<Leaf> leaf_kind(const std::string& kind)
@@ -103,12 +87,12 @@ public:
 
     Picture read()
     {
-        dump(RTM_GETQDISC, 0, [this](const Object& object) { qdisc(object); });
+        dump(RTM_GETQDISC, 0, [this](const DumpedObject& object) { qdisc(object); });
         const auto root = picture_.qdiscs.find(TC_H_ROOT);
         if (root == picture_.qdiscs.end() || root->second.handle != root_qdisc)
             return std::move(picture_);
-        dump(RTM_GETTCLASS, 0, [this](const Object& object) { htb_class(object); });
-        dump(RTM_GETTFILTER, root_qdisc, [this](const Object& object) { filter(object); });
+        dump(RTM_GETTCLASS, 0, [this](const DumpedObject& object) { htb_class(object); });
+        dump(RTM_GETTFILTER, root_qdisc, [this](const DumpedObject& object) { filter(object); });
         for (auto& [id, seen] : picture_.classes)
             if (seen.parent)
                 if (const auto parent = picture_.classes.find(*seen.parent);
@@ -118,32 +102,12 @@ public:
     }
 
 private:
-    struct Object {
-        tcmsg header;
-        std::string kind;
-        nlattr* options;
-    };
-
-    template <class Handler>
-    void dump(std::uint16_t type, std::uint32_t parent, Handler handler)
+    void dump(std::uint16_t type, std::uint32_t parent, const std::function<void(const DumpedObject&)>& handler)
     {
-        tcmsg header{};
-        header.tcm_ifindex = ifindex_;
-        header.tcm_parent = parent;
-        Message request(type, NLM_F_DUMP, header);
-        netlink_.dump(request, [&](const nlmsghdr& message) {
-            const auto found = attributes(message, sizeof(tcmsg), TCA_MAX);
-            if (!found)
-                return;
-            const auto* header = static_cast<const tcmsg*>(
-                nlmsg_data(const_cast<nlmsghdr*>(&message)));
-            const auto kind = text((*found)[TCA_KIND]);
-            if (header->tcm_ifindex == ifindex_ && kind)
-                handler({*header, *kind, (*found)[TCA_OPTIONS]});
-        });
+        dump_objects(netlink_, ifindex_, type, parent, handler);
     }
 
-    void qdisc(const Object& object)
+    void qdisc(const DumpedObject& object)
     {
         QdiscSeen seen{object.kind, object.header.tcm_handle, 0};
         if (object.kind == "htb" && object.options)
@@ -153,7 +117,7 @@ private:
         picture_.qdiscs[object.header.tcm_parent] = seen;
     }
 
-    void htb_class(const Object& object)
+    void htb_class(const DumpedObject& object)
     {
         const auto id = class_of_ours(object.header.tcm_handle);
         const auto options = object.options ? attributes(object.options, TCA_HTB_MAX)
@@ -177,7 +141,7 @@ private:
         picture_.classes.emplace(*id, seen);
     }
 
-    void filter(const Object& object)
+    void filter(const DumpedObject& object)
     {
         const auto preference =
             static_cast<std::uint16_t>(TC_H_MAJ(object.header.tcm_info) >> 16);
