@@ -57,6 +57,8 @@ public:
     const std::unordered_map<Uuid, Port>& ports() const { return ports_; }
     const Port* find(const Uuid& uuid) const;
 
+    // What floors may add up to: peak, or average where there is none.
+    KilobytesPerSecond limit() const;
     // What unfloored guests keep when the floors add up to the limit, for ARP and DHCP: one part in
     // 200 of the average, at least 1000 and at most 125000 bytes a second.
     BytesPerSecond reserve() const;
@@ -99,7 +101,6 @@ private:
                        std::optional<ClassId> preferred);
     Class make_class(ClassId id, std::optional<ClassId> parent, BytesPerSecond rate) const;
     BytesPerSecond root_rate() const;
-    KilobytesPerSecond limit() const;
 
     std::string name_, bridge_;
     Rate limits_;

@@ -15,6 +15,7 @@ namespace virfloor {
 struct PortDescription {
     Uuid uuid;
     MacAddress mac;
+    std::string owner; // the domain's name; empty if there is none
     Bandwidth bandwidth;
     std::optional<ClassId> class_id; // given back by a domain driver that reclaims its port
 

@@ -25,6 +25,7 @@ PortDescription describe(const xmlNode* root)
         throw Error(Refusal::invalid_xml, "network port needs a valid uuid and mac address");
     port.uuid = *uuid;
     port.mac = *mac;
+    port.owner = content(child(child(root, "owner"), "name")).value_or("");
     if (const xmlNode* bandwidth = child(root, "bandwidth")) {
         port.bandwidth = parse_bandwidth(bandwidth);
         if (port.bandwidth.outbound && port.bandwidth.outbound->floor)

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+//
+// The networks that run, and their interfaces with what was promised to them, as libvirt tells.
+#pragma once
+
+#include "libvirt.h"
+#include "virfloor/bandwidth.h"
+#include "virfloor/identity.h"
+#include "virfloor/network.h"
+#include "virfloor/units.h"
+
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace virfloor::tool {
+
+struct Interface {
+    Uuid port;
+    MacAddress mac;
+    std::string domain, device; // the host's end of it, a tap or veth; both empty where they are not known
+    std::optional<ClassId> id;
+    KilobytesPerSecond floor; // 0 for none
+};
+
+struct NetworkState {
+    std::string name, bridge;
+    Rate limits;        // of its <inbound>
+    Bytes mtu;
+    bool floored = false; // gives floors: of a kind that can, and with a limit
+    std::vector<Interface> interfaces;
+};
+
+// Networks that run, by name; interfaces by domain and address. Throws Error(system), also if there is no network called
+// as `only`.
+std::vector<NetworkState> read_inventory(const std::vector<Connection>& connections,
+                                         const std::optional<std::string>& only = {});
+
+// The promises of a network, as the module reckons them. It must be floored.
+Network promises(const NetworkState& network);
+
+} // namespace virfloor::tool

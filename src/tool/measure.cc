@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "measure.h"
+
+#include "options.h"
+#include "virfloor/device_tree.h"
+#include "virfloor/text.h"
+
+#include <algorithm>
+#include <memory>
+#include <thread>
+
+namespace virfloor::tool {
+
+namespace {
+
+using Samples = std::map<std::string, tc::Sample>;
+
+Samples take_samples(tc::Netlink& netlink, const std::vector<NetworkState>& networks)
+{
+    Samples samples;
+    for (const NetworkState& network : networks) {
+        if (!network.floored)
+            continue;
+        try {
+            samples[network.name] = tc::read_counters(netlink, tc::find_device(network.bridge));
+        } catch (const Error&) {
+            continue; // it ended
+        }
+    }
+    return samples;
+}
+
+} // namespace
+
+Measurements measure(const std::vector<NetworkState>& networks, std::chrono::milliseconds interval)
+{
+    const auto netlink = tc::open_netlink();
+    const Samples before = take_samples(*netlink, networks);
+    std::this_thread::sleep_for(interval);
+    Measurements result;
+    for (const auto& [name, after] : take_samples(*netlink, networks))
+        if (const auto from = before.find(name); from != before.end())
+            for (const auto& [id, counters] : after.classes)
+                result[name][id] = {tc::rate_between(from->second, after, id), counters};
+    return result;
+}
+
+std::chrono::milliseconds parse_interval(const std::string& text)
+{
+    char* end = nullptr;
+    const double seconds = g_ascii_strtod(text.c_str(), &end);
+    if (text.empty() || *end || !(seconds >= 0.1 && seconds <= 3600))
+        throw UsageError(format(_("--interval needs seconds from 0.1 to 3600, not '%s'"), text.c_str()));
+    return std::chrono::milliseconds(static_cast<std::int64_t>(seconds * 1000));
+}
+
+std::string kilobytes_text(BytesPerSecond rate)
+{
+    const bool small = rate.count < 100'000 && rate.count % 1000 != 0;
+    return format("%.*f", small ? 1 : 0, static_cast<double>(rate.count) / 1000);
+}
+
+std::string class_text(ClassId id) { return format("1:%x", unsigned{id.minor}); }
+
+} // namespace virfloor::tool
