@@ -68,8 +68,8 @@ std::vector<DomainPort> read_domain_status(const fs::path& libvirt_state_dir)
                 if (xml.find(" floor='") != std::string::npos)
                     std::ranges::move(parse_domain_status(xml), std::back_inserter(ports));
             } catch (const Error& error) {
-                log(Severity::warning, "cannot take floors from domain status " +
-                                           entry.path().string() + ": " + error.what());
+                log(Severity::warning,
+                    "cannot take floors from domain status " + entry.path().string() + ": " + error.what());
             }
         }
     }

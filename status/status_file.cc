@@ -34,8 +34,7 @@ constexpr char damaged[] = ".damaged";
 
 [[noreturn]] void fail(const std::string& what, const fs::path& path, int error)
 {
-    throw Error(Refusal::system,
-                "cannot " + what + " " + path.string() + ": " + std::strerror(error), error);
+    throw Error(Refusal::system, "cannot " + what + " " + path.string() + ": " + std::strerror(error), error);
 }
 
 // Spaces up to the end of the line, which is the record's.
@@ -79,10 +78,8 @@ std::string format_header(const Network& network, int ifindex, Condition conditi
 {
     std::string text = std::string("<") + root_name + ">\n  <name>" + escape_xml(network.name()) +
                        "</name>\n  <bridge name='" + escape_xml(network.bridge()) + "' ifindex='" +
-                       std::to_string(ifindex) + "' mtu='" +
-                       std::to_string(network.mtu().count) + "'/>\n" +
-                       format_bandwidth({network.limits(), {}}, {}, 2) + format(condition) +
-                       "  <ports>";
+                       std::to_string(ifindex) + "' mtu='" + std::to_string(network.mtu().count) + "'/>\n" +
+                       format_bandwidth({network.limits(), {}}, {}, 2) + format(condition) + "  <ports>";
     // Records start at a multiple of their size.
     text.resize((text.size() / record_size + 1) * record_size - 1, ' ');
     return text + '\n';
@@ -101,8 +98,8 @@ Value require(const std::optional<Value>& value, const fs::path& path, const cha
     return *value;
 }
 
-std::uint64_t number(const xmlNode* element, const char* name, std::uint64_t most,
-                     const fs::path& path, std::uint64_t least = 0)
+std::uint64_t number(const xmlNode* element, const char* name, std::uint64_t most, const fs::path& path,
+                     std::uint64_t least = 0)
 {
     const auto value = parse_number(attribute(element, name).value_or(""));
     if (!value || *value < least || *value > most)
@@ -144,7 +141,7 @@ void make_ours(const fs::path& directory)
         distrust("is not a directory of its own");
     if (opened.get() < 0)
         fail("open directory", directory, errno);
-    struct stat status{};
+    struct stat status {};
     if (fstat(opened.get(), &status) < 0)
         fail("look at", directory, errno);
     if (status.st_uid != geteuid())
@@ -267,10 +264,7 @@ fs::path StatusDirectory::path(const std::string& network) const
     return directory_ / (network + extension);
 }
 
-StatusFile StatusDirectory::file(const std::string& network) const
-{
-    return StatusFile(path(network));
-}
+StatusFile StatusDirectory::file(const std::string& network) const { return StatusFile(path(network)); }
 
 StatusFile StatusDirectory::save(const Network& network, int ifindex) const
 {
@@ -353,8 +347,7 @@ fs::path StatusDirectory::set_aside(const std::string& network) const
     const fs::path from = path(network);
     const fs::path to = from.string() + damaged;
     std::error_code ignored;
-    if (fs::is_directory(fs::symlink_status(from, ignored)) ||
-        fs::is_directory(fs::symlink_status(to, ignored)))
+    if (fs::is_directory(fs::symlink_status(from, ignored)) || fs::is_directory(fs::symlink_status(to, ignored)))
         fs::remove_all(to, ignored); // else they would stand in each other's way
     if (rename(from.c_str(), to.c_str()) < 0)
         fail("rename", from, errno);
@@ -364,12 +357,10 @@ fs::path StatusDirectory::set_aside(const std::string& network) const
 void replace_file(const fs::path& path, const std::string& contents)
 {
     GError* error = nullptr;
-    const auto flags = static_cast<GFileSetContentsFlags>(G_FILE_SET_CONTENTS_CONSISTENT |
-                                                          G_FILE_SET_CONTENTS_DURABLE);
+    const auto flags = static_cast<GFileSetContentsFlags>(G_FILE_SET_CONTENTS_CONSISTENT | G_FILE_SET_CONTENTS_DURABLE);
     errno = 0;
-    if (g_file_set_contents_full(path.c_str(), contents.data(),
-                                 static_cast<gssize>(contents.size()), flags, S_IRUSR | S_IWUSR,
-                                 &error))
+    if (g_file_set_contents_full(path.c_str(), contents.data(), static_cast<gssize>(contents.size()), flags,
+                                 S_IRUSR | S_IWUSR, &error))
         return;
     const Error thrown(Refusal::system, "cannot write status: " + std::string(error->message), errno);
     g_error_free(error);
@@ -393,7 +384,7 @@ std::string read_once(const fs::path& path, std::size_t most)
     const Descriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
     if (file.get() < 0)
         fail("open", path, errno);
-    struct stat status{};
+    struct stat status {};
     if (fstat(file.get(), &status) < 0)
         fail("look at", path, errno);
     if (!S_ISREG(status.st_mode))
@@ -422,10 +413,8 @@ std::string read_file(const fs::path& path, std::size_t most)
         case ENOENT:
         case ELOOP:
         case EINVAL:
-        case EFBIG:
-            throw;
-        default:
-            log(Severity::warning, std::string(error.what()) + "; trying once more");
+        case EFBIG: throw;
+        default: log(Severity::warning, std::string(error.what()) + "; trying once more");
         }
     }
     return read_once(path, most);

@@ -19,7 +19,7 @@ struct Notice {
         traffic_control, // something on the device: qdisc, class or filter
         device,          // the device is there, and has this name
         device_gone,
-        anything,        // notices were lost
+        anything, // notices were lost
     };
     About about = About::anything;
     int ifindex = 0;

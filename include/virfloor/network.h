@@ -66,11 +66,9 @@ public:
     // Takes a class ID, `preferred` if it is a port's and free, and promises the floor (> 0).
     // Throws Error(operation_invalid) when the floors would add up to more than peak (or average)
     // or when all IDs are taken.
-    const Port& plug(const Uuid& uuid, MacAddress mac, KilobytesPerSecond floor,
-                     std::optional<ClassId> preferred = {});
+    const Port& plug(const Uuid& uuid, MacAddress mac, KilobytesPerSecond floor, std::optional<ClassId> preferred = {});
     // As plug, but bound to keep what was promised before: takes floors beyond the limit as well.
-    const Port& restore(const Uuid& uuid, MacAddress mac, KilobytesPerSecond floor,
-                        std::optional<ClassId> preferred);
+    const Port& restore(const Uuid& uuid, MacAddress mac, KilobytesPerSecond floor, std::optional<ClassId> preferred);
     // Another floor (> 0) for a port that is there. Throws as plug.
     const Port& update(const Uuid& uuid, KilobytesPerSecond floor);
     // As update, but bound to keep what was promised before: whatever the limit.
@@ -97,8 +95,7 @@ private:
     void add_branch(Tree& tree, MacAddress mac, const Sharing& sharing) const;
     // The largest floor of the ports, but for one that does not count.
     KilobytesPerSecond floor_of(const Sharing& sharing, const Port* without = nullptr) const;
-    const Port& insert(const Uuid& uuid, MacAddress mac, KilobytesPerSecond floor,
-                       std::optional<ClassId> preferred);
+    const Port& insert(const Uuid& uuid, MacAddress mac, KilobytesPerSecond floor, std::optional<ClassId> preferred);
     Class make_class(ClassId id, std::optional<ClassId> parent, BytesPerSecond rate) const;
     BytesPerSecond root_rate() const;
 

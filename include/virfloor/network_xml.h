@@ -13,8 +13,8 @@ namespace virfloor {
 
 struct NetworkDescription {
     std::string name;
-    std::string bridge;   // empty until libvirt has chosen one
-    std::string forward;  // mode of <forward>; empty for an isolated network
+    std::string bridge;  // empty until libvirt has chosen one
+    std::string forward; // mode of <forward>; empty for an isolated network
     Bytes mtu{1500};
     Bandwidth bandwidth;
 

@@ -85,8 +85,7 @@ private:
 
 // What a status file of this network says; `file` is what errors name. Throws Error(invalid_xml) if it
 // cannot be trusted.
-SavedNetwork parse_status(std::string_view text, const std::string& network,
-                          const std::filesystem::path& file);
+SavedNetwork parse_status(std::string_view text, const std::string& network, const std::filesystem::path& file);
 
 class StatusDirectory {
 public:

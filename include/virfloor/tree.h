@@ -37,7 +37,7 @@ struct Class {
     ClassId id;
     std::optional<ClassId> parent; // nothing: the class hangs on the qdisc itself
     Shape shape;
-    bool inner = false;            // has children, and so no queue
+    bool inner = false;                     // has children, and so no queue
     std::optional<Leaf> leaf = Leaf::pfifo; // nothing: a queue of a kind that is none of ours
 
     bool operator==(const Class&) const = default;
@@ -50,37 +50,54 @@ inline constexpr std::uint16_t libvirt_preference = 2;
 // difference().
 struct ForeignFilter {
     std::uint16_t preference = 0;
-    std::uint16_t protocol = 0;      // ETH_P_*, host byte order
+    std::uint16_t protocol = 0; // ETH_P_*, host byte order
     std::uint32_t handle = 0;
-    std::string kind;                // "u32", "fw", …
-    std::optional<ClassId> target;   // class it leads to, of this qdisc
-    std::optional<MacAddress> mac;   // address it matches whole, if that is what it does
+    std::string kind;              // "u32", "fw", …
+    std::optional<ClassId> target; // class it leads to, of this qdisc
+    std::optional<MacAddress> mac; // address it matches whole, if that is what it does
 
     bool operator==(const ForeignFilter&) const = default;
 };
 
 struct Tree {
-    bool root = false;               // an htb qdisc 1: with the catchment as its default
-    bool filters = false;            // the tables in which addresses are looked up
+    bool root = false;    // an htb qdisc 1: with the catchment as its default
+    bool filters = false; // the tables in which addresses are looked up
     std::map<ClassId, Class> classes;
     std::map<MacAddress, ClassId> steering;
     std::vector<ForeignFilter> foreign;
-    Leaf leaf = Leaf::pfifo;         // the best queue to be had here
+    Leaf leaf = Leaf::pfifo; // the best queue to be had here
 };
 
 // One step each is one or a few messages to the kernel, and can be taken back.
 struct AddRoot {};
 struct AddFilters {};
-struct AddClass { Class added; };
-struct ChangeClass { Class from, to; };
-struct RemoveClass { Class removed; };
-struct ReplaceLeaf { ClassId of; std::optional<Leaf> from; };
-struct AddSteering { MacAddress mac; ClassId target; };
-struct RemoveSteering { MacAddress mac; ClassId target; };
-struct RemoveForeign { ForeignFilter removed; };
+struct AddClass {
+    Class added;
+};
+struct ChangeClass {
+    Class from, to;
+};
+struct RemoveClass {
+    Class removed;
+};
+struct ReplaceLeaf {
+    ClassId of;
+    std::optional<Leaf> from;
+};
+struct AddSteering {
+    MacAddress mac;
+    ClassId target;
+};
+struct RemoveSteering {
+    MacAddress mac;
+    ClassId target;
+};
+struct RemoveForeign {
+    ForeignFilter removed;
+};
 
-using Step = std::variant<AddRoot, AddFilters, AddClass, ChangeClass, RemoveClass, ReplaceLeaf,
-                          AddSteering, RemoveSteering, RemoveForeign>;
+using Step = std::variant<AddRoot, AddFilters, AddClass, ChangeClass, RemoveClass, ReplaceLeaf, AddSteering,
+                          RemoveSteering, RemoveForeign>;
 using Change = std::vector<Step>;
 
 // Whether it is one of libvirt's own, which know IPv4 alone, for an address that a guest may have taken itself.

@@ -17,8 +17,16 @@ struct Quantity {
     auto operator<=>(const Quantity&) const = default;
     constexpr Quantity operator+(Quantity other) const { return {count + other.count}; }
     constexpr Quantity operator-(Quantity other) const { return {count - other.count}; }
-    constexpr Quantity& operator+=(Quantity other) { count += other.count; return *this; }
-    constexpr Quantity& operator-=(Quantity other) { count -= other.count; return *this; }
+    constexpr Quantity& operator+=(Quantity other)
+    {
+        count += other.count;
+        return *this;
+    }
+    constexpr Quantity& operator-=(Quantity other)
+    {
+        count -= other.count;
+        return *this;
+    }
     constexpr explicit operator bool() const { return count != 0; }
 };
 

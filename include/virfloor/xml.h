@@ -22,8 +22,7 @@ class XmlDocument {
 public:
     // Throws Error(invalid_xml), naming what the text was to describe, if it is longer than `most`
     // bytes, not well-formed, has a document type, or its root is not called root_name.
-    static XmlDocument parse(std::string_view text, const char* root_name,
-                             std::size_t most = max_xml_size);
+    static XmlDocument parse(std::string_view text, const char* root_name, std::size_t most = max_xml_size);
 
     xmlNode* root() const;
     // The root element, or one in it, as text.

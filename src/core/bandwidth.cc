@@ -16,9 +16,8 @@ Quantity<Unit> number(const xmlNode* element, const char* name, Quantity<Unit> m
         return {};
     const auto value = parse_number(*text);
     if (!value || *value > most.count)
-        throw Error(Refusal::config_unsupported,
-                    "bandwidth " + std::string(name) + " '" + *text +
-                        "' is not a whole number from 0 to " + std::to_string(most.count));
+        throw Error(Refusal::config_unsupported, "bandwidth " + std::string(name) + " '" + *text +
+                                                     "' is not a whole number from 0 to " + std::to_string(most.count));
     return {*value};
 }
 
@@ -30,8 +29,7 @@ Rate parse_rate(const xmlNode* element)
     if (!has_average && !attribute(element, "floor"))
         throw Error(Refusal::invalid_xml, "bandwidth needs the attribute average or floor");
     if (!has_average && (rate.peak || rate.burst))
-        throw Error(Refusal::config_unsupported,
-                    "bandwidth attributes peak and burst need the attribute average");
+        throw Error(Refusal::config_unsupported, "bandwidth attributes peak and burst need the attribute average");
     return rate;
 }
 

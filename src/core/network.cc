@@ -17,10 +17,7 @@ constexpr std::uint64_t tick_nanoseconds = 64;
 constexpr std::uint64_t second_nanoseconds = 1'000'000'000;
 constexpr Ticks max_ticks{std::numeric_limits<std::uint32_t>::max()};
 
-constexpr Ticks milliseconds(std::uint64_t count)
-{
-    return {count * 1'000'000 / tick_nanoseconds};
-}
+constexpr Ticks milliseconds(std::uint64_t count) { return {count * 1'000'000 / tick_nanoseconds}; }
 
 // A bucket holds what a class may send at once after it could not send: because it was idle, or because
 // the processor was busy elsewhere, and what it does not hold of that is lost. 5 ms of the rate, but
@@ -53,14 +50,11 @@ Ticks transmit_time(Bytes size, BytesPerSecond rate)
     return ticks > max_ticks.count ? max_ticks : Ticks{static_cast<std::uint64_t>(ticks)};
 }
 
-Network::Network(std::string name, std::string bridge, const Rate& limits, Bytes mtu,
-                 Direction direction)
-    : name_(std::move(name)), bridge_(std::move(bridge)), limits_(limits), mtu_(mtu),
-      direction_(direction)
+Network::Network(std::string name, std::string bridge, const Rate& limits, Bytes mtu, Direction direction)
+    : name_(std::move(name)), bridge_(std::move(bridge)), limits_(limits), mtu_(mtu), direction_(direction)
 {
     if (!limits.average)
-        throw Error(Refusal::config_unsupported,
-                    "network '" + name_ + "' needs an average above 0 to give floors");
+        throw Error(Refusal::config_unsupported, "network '" + name_ + "' needs an average above 0 to give floors");
 }
 
 const Port* Network::find(const Uuid& uuid) const
@@ -71,8 +65,7 @@ const Port* Network::find(const Uuid& uuid) const
 
 BytesPerSecond Network::reserve() const
 {
-    return std::clamp(BytesPerSecond{in_bytes(limits_.average).count / reserve_part},
-                      least_reserve, most_reserve);
+    return std::clamp(BytesPerSecond{in_bytes(limits_.average).count / reserve_part}, least_reserve, most_reserve);
 }
 
 BytesPerSecond Network::root_rate() const
@@ -80,10 +73,7 @@ BytesPerSecond Network::root_rate() const
     return std::max(in_bytes(limits_.average), in_bytes(floor_sum_) + reserve());
 }
 
-KilobytesPerSecond Network::limit() const
-{
-    return limits_.peak ? limits_.peak : limits_.average;
-}
+KilobytesPerSecond Network::limit() const { return limits_.peak ? limits_.peak : limits_.average; }
 
 KilobytesPerSecond Network::floor_of(const Sharing& sharing, const Port* without) const
 {
@@ -105,11 +95,10 @@ void Network::admit(MacAddress mac, KilobytesPerSecond floor, const Port* in_pla
     const KilobytesPerSecond others = floor_sum_ - before;
     if (after > before && (others > limit() || after > limit() - others))
         throw Error(Refusal::operation_invalid,
-                    "cannot guarantee floor=" + std::to_string(floor.count) + " to interface " +
-                        mac.text() + " on network '" + name_ + "' (bridge " + bridge_ +
-                        "): combined inbound floor=" + std::to_string((others + after).count) +
-                        " would overcommit " + (limits_.peak ? "peak=" : "average=") +
-                        std::to_string(limit().count));
+                    "cannot guarantee floor=" + std::to_string(floor.count) + " to interface " + mac.text() +
+                        " on network '" + name_ + "' (bridge " + bridge_ +
+                        "): combined inbound floor=" + std::to_string((others + after).count) + " would overcommit " +
+                        (limits_.peak ? "peak=" : "average=") + std::to_string(limit().count));
 }
 
 const Port& Network::insert(const Uuid& uuid, MacAddress mac, KilobytesPerSecond floor,
@@ -118,8 +107,7 @@ const Port& Network::insert(const Uuid& uuid, MacAddress mac, KilobytesPerSecond
     if (!floor || ports_.contains(uuid))
         throw std::logic_error("port " + uuid.text() + " cannot be plugged as it is");
     auto sharing = by_mac_.find(mac);
-    const KilobytesPerSecond before =
-        sharing == by_mac_.end() ? KilobytesPerSecond{} : floor_of(sharing->second);
+    const KilobytesPerSecond before = sharing == by_mac_.end() ? KilobytesPerSecond{} : floor_of(sharing->second);
     const KilobytesPerSecond others = floor_sum_ - before, after = std::max(before, floor);
     if (others > max_rate || after > max_rate - others)
         throw Error(Refusal::operation_invalid,
@@ -128,9 +116,8 @@ const Port& Network::insert(const Uuid& uuid, MacAddress mac, KilobytesPerSecond
         const auto id = preferred && ids_.take(*preferred) ? preferred : ids_.take();
         if (!id)
             throw Error(Refusal::operation_invalid,
-                        "cannot guarantee a floor to interface " + mac.text() + " on network '" +
-                            name_ + "' (bridge " + bridge_ + "): all class IDs from " +
-                            std::to_string(first_port_class.minor) + " to " +
+                        "cannot guarantee a floor to interface " + mac.text() + " on network '" + name_ + "' (bridge " +
+                            bridge_ + "): all class IDs from " + std::to_string(first_port_class.minor) + " to " +
                             std::to_string(last_class.minor) + " are taken");
         sharing = by_mac_.emplace(mac, Sharing{*id, {}}).first;
     }
@@ -139,8 +126,7 @@ const Port& Network::insert(const Uuid& uuid, MacAddress mac, KilobytesPerSecond
     return ports_.emplace(uuid, Port{uuid, mac, sharing->second.id, floor}).first->second;
 }
 
-const Port& Network::plug(const Uuid& uuid, MacAddress mac, KilobytesPerSecond floor,
-                          std::optional<ClassId> preferred)
+const Port& Network::plug(const Uuid& uuid, MacAddress mac, KilobytesPerSecond floor, std::optional<ClassId> preferred)
 {
     admit(mac, floor, nullptr);
     return insert(uuid, mac, floor, preferred);
@@ -195,8 +181,7 @@ Class Network::make_class(ClassId id, std::optional<ClassId> parent, BytesPerSec
     const auto quantum = std::clamp<std::uint64_t>(rate.count / turns_per_second, least_quantum, max_quantum);
     return {.id = id,
             .parent = parent,
-            .shape = {rate, ceil, bucket(rate), bucket(ceil),
-                      static_cast<std::uint32_t>(quantum)}};
+            .shape = {rate, ceil, bucket(rate), bucket(ceil), static_cast<std::uint32_t>(quantum)}};
 }
 
 Tree Network::trunk() const
@@ -211,15 +196,13 @@ Tree Network::trunk() const
             root.shape.cburst = root.shape.burst;
     }
     tree.classes.emplace(root.id, root);
-    tree.classes.emplace(catchment_class, make_class(catchment_class, root_class,
-                                                     root_rate() - in_bytes(floor_sum_)));
+    tree.classes.emplace(catchment_class, make_class(catchment_class, root_class, root_rate() - in_bytes(floor_sum_)));
     return tree;
 }
 
 void Network::add_branch(Tree& tree, MacAddress mac, const Sharing& sharing) const
 {
-    tree.classes.emplace(sharing.id,
-                         make_class(sharing.id, root_class, in_bytes(floor_of(sharing))));
+    tree.classes.emplace(sharing.id, make_class(sharing.id, root_class, in_bytes(floor_of(sharing))));
     tree.steering.emplace(mac, sharing.id);
 }
 

@@ -14,8 +14,7 @@ bool NetworkDescription::wants_tree() const
 
 bool NetworkDescription::supports_floor() const
 {
-    return forward.empty() || forward == "none" || forward == "nat" || forward == "route" ||
-           forward == "open";
+    return forward.empty() || forward == "none" || forward == "nat" || forward == "route" || forward == "open";
 }
 
 NetworkDescription parse_network(std::string_view xml)
@@ -36,8 +35,7 @@ NetworkDescription parse_network(std::string_view xml)
     for (const auto& rate : {network.bandwidth.inbound, network.bandwidth.outbound})
         if (rate && rate->floor)
             throw Error(Refusal::config_unsupported,
-                        "the attribute floor can be set on interfaces alone, not on network '" +
-                            network.name + "'");
+                        "the attribute floor can be set on interfaces alone, not on network '" + network.name + "'");
     return network;
 }
 
@@ -56,8 +54,7 @@ std::string without_inbound(std::string_view xml)
 
 std::string with_bandwidth(const std::string& network_xml, const Bandwidth& bandwidth)
 {
-    return replace_element(network_xml, "network", "bandwidth",
-                           {"port", "ip", "route", "virtualport", "portgroup"},
+    return replace_element(network_xml, "network", "bandwidth", {"port", "ip", "route", "virtualport", "portgroup"},
                            format_bandwidth(bandwidth, {}, 2));
 }
 

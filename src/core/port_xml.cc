@@ -29,13 +29,12 @@ PortDescription describe(const xmlNode* root)
     if (const xmlNode* bandwidth = child(root, "bandwidth")) {
         port.bandwidth = parse_bandwidth(bandwidth);
         if (port.bandwidth.outbound && port.bandwidth.outbound->floor)
-            throw Error(Refusal::config_unsupported,
-                        "the attribute floor can be set on <inbound> alone");
+            throw Error(Refusal::config_unsupported, "the attribute floor can be set on <inbound> alone");
         if (const auto id = attribute(bandwidth, "classID")) {
             const auto number = parse_number(*id);
             if (!number || *number > last_class.minor)
-                throw Error(Refusal::invalid_xml, "class ID '" + *id + "' is not a number up to " +
-                                                      std::to_string(last_class.minor));
+                throw Error(Refusal::invalid_xml,
+                            "class ID '" + *id + "' is not a number up to " + std::to_string(last_class.minor));
             if (*number)
                 port.class_id = ClassId{static_cast<std::uint16_t>(*number)};
         }
@@ -62,10 +61,7 @@ void strip(const xmlNode* root, bool valid)
 
 } // namespace
 
-PortDescription parse_port(std::string_view xml)
-{
-    return describe(XmlDocument::parse(xml, root_name).root());
-}
+PortDescription parse_port(std::string_view xml) { return describe(XmlDocument::parse(xml, root_name).root()); }
 
 SplitPort split_port(std::string_view xml, bool valid)
 {
@@ -82,8 +78,7 @@ std::string with_floor(const std::string& port_xml, KilobytesPerSecond floor, Cl
     if (!bandwidth.inbound)
         bandwidth.inbound.emplace();
     bandwidth.inbound->floor = floor;
-    return replace_element(port_xml, root_name, "bandwidth",
-                           {"vlan", "port", "rxfilters", "plug"},
+    return replace_element(port_xml, root_name, "bandwidth", {"vlan", "port", "rxfilters", "plug"},
                            format_bandwidth(bandwidth, id, 2));
 }
 

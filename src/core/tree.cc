@@ -43,8 +43,7 @@ std::vector<Class> parents_first(const Tree& tree, std::vector<Class> classes)
 
 class Comparison {
 public:
-    Comparison(const Tree& have, const Tree& want)
-        : have_(have), want_(want), steering_(want.steering)
+    Comparison(const Tree& have, const Tree& want) : have_(have), want_(want), steering_(want.steering)
     {
         steps_.reserve(usual_steps);
     }
@@ -146,8 +145,8 @@ private:
     {
         if (filter.target && is_removed(*filter.target))
             return true;
-        return filter.kind == "fw" && filter.preference == stock_mark_preference &&
-               filter.handle == stock_mark && filter.protocol == ETH_P_ALL;
+        return filter.kind == "fw" && filter.preference == stock_mark_preference && filter.handle == stock_mark &&
+               filter.protocol == ETH_P_ALL;
     }
 
     // The stock driver's, for an address that ours leads to the same class.
@@ -198,8 +197,7 @@ std::map<MacAddress, ClassId> taken_addresses(const Tree& have, const Tree& want
         steered_to.insert(target);
     std::map<MacAddress, ClassId> taken;
     for (const ForeignFilter& filter : have.foreign)
-        if (tells_of_an_address(filter) && steered_to.contains(*filter.target) &&
-            !want.steering.contains(*filter.mac))
+        if (tells_of_an_address(filter) && steered_to.contains(*filter.target) && !want.steering.contains(*filter.mac))
             taken.emplace(*filter.mac, *filter.target);
     return taken;
 }

@@ -34,9 +34,8 @@ bool has_too_many_attributes(std::string_view text)
     constexpr std::pair<std::string_view, std::string_view> without_attributes[] = {
         {"<!--", "-->"}, {"<![CDATA[", "]]>"}, {"<?", "?>"}};
     for (std::size_t at = 0; (at = text.find('<', at)) != std::string_view::npos;) {
-        const auto other = std::ranges::find_if(without_attributes, [&](const auto& kind) {
-            return text.substr(at).starts_with(kind.first);
-        });
+        const auto other = std::ranges::find_if(
+            without_attributes, [&](const auto& kind) { return text.substr(at).starts_with(kind.first); });
         if (other != std::end(without_attributes)) {
             at = text.find(other->second, at + other->first.size());
             continue;
@@ -74,20 +73,18 @@ void stop_at_document_type(void* context, const xmlChar*, const xmlChar*, const 
 XmlDocument XmlDocument::parse(std::string_view text, const char* root_name, std::size_t most)
 {
     if (text.size() > most)
-        refuse(root_name, std::to_string(text.size()) + " bytes are more than the " +
-                              std::to_string(most) + " that are allowed");
+        refuse(root_name,
+               std::to_string(text.size()) + " bytes are more than the " + std::to_string(most) + " that are allowed");
     if (has_too_many_attributes(text))
         refuse(root_name, "an element has more than " + std::to_string(most_attributes) + " attributes");
-    const std::unique_ptr<xmlParserCtxt, void (*)(xmlParserCtxt*)> context(xmlNewParserCtxt(),
-                                                                           xmlFreeParserCtxt);
+    const std::unique_ptr<xmlParserCtxt, void (*)(xmlParserCtxt*)> context(xmlNewParserCtxt(), xmlFreeParserCtxt);
     if (!context)
         throw std::bad_alloc();
     context->sax->internalSubset = stop_at_document_type;
     // Whatever encoding it names, it is read as what was looked at above.
-    XmlDocument result(xmlCtxtReadMemory(context.get(), text.data(), static_cast<int>(text.size()),
-                                         nullptr, "UTF-8",
-                                         XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING |
-                                             XML_PARSE_IGNORE_ENC));
+    XmlDocument result(
+        xmlCtxtReadMemory(context.get(), text.data(), static_cast<int>(text.size()), nullptr, "UTF-8",
+                          XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING | XML_PARSE_IGNORE_ENC));
     if (context->errNo == XML_ERR_USER_STOP)
         refuse(root_name, "a document type declaration is not allowed");
     if (!result.doc_) {
@@ -117,8 +114,7 @@ std::vector<xmlNode*> children(const xmlNode* node)
     std::vector<xmlNode*> result;
     if (!node)
         return result;
-    for (xmlNode* at = xmlFirstElementChild(const_cast<xmlNode*>(node)); at;
-         at = xmlNextElementSibling(at))
+    for (xmlNode* at = xmlFirstElementChild(const_cast<xmlNode*>(node)); at; at = xmlNextElementSibling(at))
         result.push_back(at);
     return result;
 }

@@ -25,8 +25,8 @@ std::size_t start_of_line(const std::string& text, long line)
 std::size_t expect(const std::string& text, std::size_t at, const std::string& start)
 {
     if (at >= text.size() || text.compare(at, start.size(), start) != 0)
-        throw Error(Refusal::invalid_xml, "XML is not formatted as libvirt formats it: '" + start +
-                                              "' does not stand on a line of its own");
+        throw Error(Refusal::invalid_xml,
+                    "XML is not formatted as libvirt formats it: '" + start + "' does not stand on a line of its own");
     return at;
 }
 
@@ -38,8 +38,7 @@ std::string replace_element(const std::string& xml, const char* root_name, const
     const auto document = XmlDocument::parse(xml, root_name);
     std::string result = xml;
     if (const xmlNode* old = child(document.root(), name)) {
-        const std::size_t start = expect(xml, start_of_line(xml, xmlGetLineNo(old)),
-                                         "  <" + std::string(name));
+        const std::size_t start = expect(xml, start_of_line(xml, xmlGetLineNo(old)), "  <" + std::string(name));
         const std::string end_tag = "</" + std::string(name) + ">";
         const std::size_t end_of_tag = expect(xml, xml.find('>', start), ">\n");
         const std::size_t end =
@@ -50,14 +49,12 @@ std::string replace_element(const std::string& xml, const char* root_name, const
     }
     const auto elements = children(document.root());
     const auto next = std::find_if(elements.begin(), elements.end(), [&](const xmlNode* at) {
-        return std::any_of(before.begin(), before.end(),
-                           [at](const char* other) { return has_name(at, other); });
+        return std::any_of(before.begin(), before.end(), [at](const char* other) { return has_name(at, other); });
     });
     const std::string root_end = "\n</" + std::string(root_name) + ">";
-    const std::size_t at =
-        next != elements.end()
-            ? expect(xml, start_of_line(xml, xmlGetLineNo(*next)), "  <")
-            : expect(xml, xml.find_last_not_of('\n') - root_end.size() + 1, root_end) + 1;
+    const std::size_t at = next != elements.end()
+                               ? expect(xml, start_of_line(xml, xmlGetLineNo(*next)), "  <")
+                               : expect(xml, xml.find_last_not_of('\n') - root_end.size() + 1, root_end) + 1;
     return result.insert(at, lines);
 }
 

@@ -26,19 +26,16 @@ bool speaks_of_drift(const Error& error)
     case ENODEV:
     case ENOENT:
     case ENOSPC:
-    case ESRCH:
-        return true;
-    default:
-        return false;
+    case ESRCH: return true;
+    default: return false;
     }
 }
 
 } // namespace
 
-FlooredNetwork::FlooredNetwork(Network network, tc::DeviceTree tree,
-                               const StatusDirectory& directory)
-    : network_(std::move(network)), tree_(std::move(tree)), ifindex_(tree_.locate()),
-      device_name_(network_.bridge()), file_(directory.file(network_.name()))
+FlooredNetwork::FlooredNetwork(Network network, tc::DeviceTree tree, const StatusDirectory& directory)
+    : network_(std::move(network)), tree_(std::move(tree)), ifindex_(tree_.locate()), device_name_(network_.bridge()),
+      file_(directory.file(network_.name()))
 {
 }
 
@@ -53,8 +50,8 @@ std::size_t FlooredNetwork::reconcile()
     const int ifindex = tree_.locate();
     if (ifindex == no_ifindex)
         throw Error(Refusal::operation_invalid,
-                    "network '" + network_.name() + "' has lost its bridge " + network_.bridge() +
-                        " (" + std::strerror(ENODEV) + "); end the network and start it again",
+                    "network '" + network_.name() + "' has lost its bridge " + network_.bridge() + " (" +
+                        std::strerror(ENODEV) + "); end the network and start it again",
                     ENODEV);
     ifindex_ = ifindex;
     std::size_t steps = 0;
@@ -105,9 +102,8 @@ void FlooredNetwork::change_kernel(const Tree& before, MacAddress mac)
         } catch (const Error& error) {
             if (!speaks_of_drift(error))
                 throw;
-            log(Severity::warning, "network '" + network_.name() + "': the tree on bridge " +
-                                       network_.bridge() + " was changed by somebody else (" +
-                                       error.what() + "); putting it right");
+            log(Severity::warning, "network '" + network_.name() + "': the tree on bridge " + network_.bridge() +
+                                       " was changed by somebody else (" + error.what() + "); putting it right");
         }
     }
     reconcile();
@@ -117,8 +113,8 @@ const Port& FlooredNetwork::add(const Uuid& uuid, MacAddress mac, KilobytesPerSe
                                 std::optional<ClassId> preferred, bool admitted)
 {
     const Tree before = network_.branch(mac);
-    const Port& port = admitted ? network_.restore(uuid, mac, floor, preferred)
-                                : network_.plug(uuid, mac, floor, preferred);
+    const Port& port =
+        admitted ? network_.restore(uuid, mac, floor, preferred) : network_.plug(uuid, mac, floor, preferred);
     try {
         carry_out(uuid, mac, before);
     } catch (...) {
@@ -178,8 +174,8 @@ void FlooredNetwork::forget(const Uuid& uuid)
             step();
         } catch (const std::exception& error) {
             in_step_ = false;
-            log(Severity::error, "network '" + network_.name() +
-                                     "': a port is gone, but not all of its floor: " + error.what());
+            log(Severity::error,
+                "network '" + network_.name() + "': a port is gone, but not all of its floor: " + error.what());
         }
     };
     const Port old = *network_.find(uuid);
@@ -204,12 +200,11 @@ void FlooredNetwork::notice(const tc::Notice& notice, Time now)
             return;
         device_name_ = notice.name;
         if (notice.name != network_.bridge())
-            log(Severity::warning, "network '" + network_.name() + "': its bridge " +
-                                       network_.bridge() + " is called " + notice.name +
+            log(Severity::warning, "network '" + network_.name() + "': its bridge " + network_.bridge() +
+                                       " is called " + notice.name +
                                        " now; floors are kept, but libvirt cannot plug new guests");
         break;
-    case About::anything:
-        break;
+    case About::anything: break;
     }
     in_step_ = false;
     noticed_ = true;
@@ -248,8 +243,8 @@ void FlooredNetwork::look_after(Time now)
     };
     if (tree_.locate() == no_ifindex) {
         in_step_ = false;
-        report(Condition::absent, "its bridge " + network_.bridge() +
-                                      " is gone; its floors wait until there is one of that name");
+        report(Condition::absent,
+               "its bridge " + network_.bridge() + " is gone; its floors wait until there is one of that name");
         looked(false);
         return;
     }
@@ -259,18 +254,18 @@ void FlooredNetwork::look_after(Time now)
         // To finish what failed before is no repair in a row of them.
         looked(steps > 0 && noticed);
         if (pacer_.contested(now))
-            report(Condition::contested, "others change " + place + " again and again; it is put right "
-                                         "ever more rarely until they stop");
+            report(Condition::contested, "others change " + place +
+                                             " again and again; it is put right "
+                                             "ever more rarely until they stop");
         else if (steps > 0 && condition_ == Condition::kept && (!noticed || pacer_.repairs() == 1))
-            log(Severity::warning, "network '" + network_.name() + "': " + place +
-                                       " was not as it should be; " + std::to_string(steps) +
-                                       " changes put it right");
+            log(Severity::warning, "network '" + network_.name() + "': " + place + " was not as it should be; " +
+                                       std::to_string(steps) + " changes put it right");
         else if (condition_ != Condition::kept)
             report(Condition::kept, "");
     } catch (const std::exception& error) {
         looked(true);
-        report(Condition::broken, "floors cannot be kept as they should; it is tried again: " +
-                                      std::string(error.what()));
+        report(Condition::broken,
+               "floors cannot be kept as they should; it is tried again: " + std::string(error.what()));
     }
 }
 
@@ -287,8 +282,7 @@ void FlooredNetwork::tend(Time now)
     try {
         tree_.reclaim();
         // Somebody else may keep one in use for ever.
-        reclaim_wait_ = tree_.has_unused_tables() ? std::min(2 * reclaim_wait_, longest_reclaim_wait)
-                                                  : Pacer::settling;
+        reclaim_wait_ = tree_.has_unused_tables() ? std::min(2 * reclaim_wait_, longest_reclaim_wait) : Pacer::settling;
         reclaim_at_ = now + reclaim_wait_;
     } catch (const std::exception& error) {
         in_step_ = false;
@@ -323,8 +317,7 @@ FlooredNetworks::Locked FlooredNetworks::lock(const std::string& name)
     return Locked(*this, *place);
 }
 
-std::optional<FlooredNetwork::Time> FlooredNetworks::tend(std::span<const tc::Notice> notices,
-                                                          FlooredNetwork::Time now)
+std::optional<FlooredNetwork::Time> FlooredNetworks::tend(std::span<const tc::Notice> notices, FlooredNetwork::Time now)
 {
     std::vector<Place*> all;
     {
@@ -333,9 +326,7 @@ std::optional<FlooredNetwork::Time> FlooredNetworks::tend(std::span<const tc::No
             all.push_back(&place);
     }
     std::optional<FlooredNetwork::Time> soonest;
-    const auto come_again = [&soonest](FlooredNetwork::Time at) {
-        soonest = soonest ? std::min(*soonest, at) : at;
-    };
+    const auto come_again = [&soonest](FlooredNetwork::Time at) { soonest = soonest ? std::min(*soonest, at) : at; };
     for (Place* place : all) {
         const std::unique_lock lock(place->mutex, std::try_to_lock);
         if (!lock) {

@@ -42,11 +42,9 @@ public:
     // steps that took.
     std::size_t reconcile();
 
-    const Port& plug(const Uuid& uuid, MacAddress mac, KilobytesPerSecond floor,
-                     std::optional<ClassId> preferred);
+    const Port& plug(const Uuid& uuid, MacAddress mac, KilobytesPerSecond floor, std::optional<ClassId> preferred);
     // For a port that a running guest had before: a floor beyond the limit is taken as well.
-    const Port& reclaim(const Uuid& uuid, MacAddress mac, KilobytesPerSecond floor,
-                        std::optional<ClassId> preferred);
+    const Port& reclaim(const Uuid& uuid, MacAddress mac, KilobytesPerSecond floor, std::optional<ClassId> preferred);
     const Port& update(const Uuid& uuid, KilobytesPerSecond floor);
     void unplug(const Uuid& uuid);
     // unplug for a port that is gone already: what fails is logged, and mended by the next call.
@@ -62,8 +60,8 @@ public:
     std::optional<Time> next_tending(Time now) const;
 
 private:
-    const Port& add(const Uuid& uuid, MacAddress mac, KilobytesPerSecond floor,
-                    std::optional<ClassId> preferred, bool admitted);
+    const Port& add(const Uuid& uuid, MacAddress mac, KilobytesPerSecond floor, std::optional<ClassId> preferred,
+                    bool admitted);
     // Brings status file and kernel to what the network has of a port; before: the branch of its
     // address until now.
     void carry_out(const Uuid& uuid, MacAddress mac, const Tree& before);
@@ -72,27 +70,24 @@ private:
     void withdraw(const Tree& before, MacAddress mac);
     // Undoes what was written down of a port; does not throw.
     void take_back(const Uuid& uuid) noexcept;
-    bool needs_repair() const
-    {
-        return (!in_step_ && condition_ != Condition::absent) || !file_.is_written();
-    }
+    bool needs_repair() const { return (!in_step_ && condition_ != Condition::absent) || !file_.is_written(); }
     void look_after(Time now);
     // Logs what is new and writes it down.
     void report(Condition condition, const std::string& trouble);
 
     Network network_;
     tc::DeviceTree tree_;
-    int ifindex_ = no_ifindex;  // of the bridge as it was last seen
-    std::string device_name_;   // likewise: others may rename it
+    int ifindex_ = no_ifindex; // of the bridge as it was last seen
+    std::string device_name_;  // likewise: others may rename it
     StatusFile file_;
     bool in_step_ = false;
     bool addresses_taken_ = false; // the tree has more than what is promised, and is read before a change
-    bool noticed_ = false;      // it was somebody else, since the last look
+    bool noticed_ = false;         // it was somebody else, since the last look
     Pacer pacer_;
-    Time reclaim_at_;           // the next try to delete unused filter tables
+    Time reclaim_at_; // the next try to delete unused filter tables
     Pacer::Duration reclaim_wait_ = Pacer::settling;
     Condition condition_ = Condition::kept;
-    std::string trouble_;       // the last that was reported
+    std::string trouble_; // the last that was reported
 };
 
 // The running networks by name.
@@ -118,8 +113,7 @@ public:
 
     private:
         friend class FlooredNetworks;
-        Locked(const FlooredNetworks& owner, Place& place)
-            : owner_(&owner), place_(&place), lock_(place.mutex) {}
+        Locked(const FlooredNetworks& owner, Place& place) : owner_(&owner), place_(&place), lock_(place.mutex) {}
 
         const FlooredNetworks* owner_;
         Place* place_;
@@ -131,8 +125,7 @@ public:
     void on_work(std::function<void()> callback) { on_work_ = std::move(callback); }
     // Gives the notices to all networks, and tends those that nobody works on; never waits for a
     // lock. Says when to come again, if there is a reason to. One thread at a time.
-    std::optional<FlooredNetwork::Time> tend(std::span<const tc::Notice> notices,
-                                             FlooredNetwork::Time now);
+    std::optional<FlooredNetwork::Time> tend(std::span<const tc::Notice> notices, FlooredNetwork::Time now);
     // All names asked for so far.
     std::vector<std::string> names();
     void clear();

@@ -37,8 +37,7 @@ Internals look_up_all()
     look_up(found.restore_error, "virErrorRestore");
     if (!find(found.current_identity, "virIdentityGetCurrent") ||
         !find(found.set_current_identity, "virIdentitySetCurrent") ||
-        !find(found.system_identity, "virIdentityGetSystem") ||
-        !find(found.unref, "g_object_unref"))
+        !find(found.system_identity, "virIdentityGetSystem") || !find(found.unref, "g_object_unref"))
         found.system_identity = nullptr;
     find(found.may_start, "virNetworkCreateEnsureACL");
     find(found.may_plug, "virNetworkPortCreateXMLEnsureACL");
@@ -47,14 +46,11 @@ Internals look_up_all()
 }
 
 // enum virLogPriority (src/util/virlog.h).
-int priority(Severity severity)
-{
-    return severity == Severity::error ? 4 : severity == Severity::warning ? 3 : 2;
-}
+int priority(Severity severity) { return severity == Severity::error ? 4 : severity == Severity::warning ? 3 : 2; }
 
 LogSource log_source{"network.floor", 0, 0};
-void (*log_message)(LogSource*, int priority, const char* file, int line, const char* function,
-                    void* metadata, const char* format, ...) = nullptr;
+void (*log_message)(LogSource*, int priority, const char* file, int line, const char* function, void* metadata,
+                    const char* format, ...) = nullptr;
 
 } // namespace
 
@@ -96,8 +92,7 @@ Verdict ask(Ask check, virNetworkPtr network, const Keys*... keys)
     NetworkKey key{};
     virNetworkGetUUID(network, key.uuid);
     key.name = name.data();
-    return check(virNetworkGetConnect(network), &key, keys...) < 0 ? Verdict::refused
-                                                                   : Verdict::allowed;
+    return check(virNetworkGetConnect(network), &key, keys...) < 0 ? Verdict::refused : Verdict::allowed;
 }
 
 PortKey key_of(const Uuid& port)
@@ -132,8 +127,7 @@ void log_to_libvirt()
     if (!find(log_message, "virLogMessage"))
         return;
     set_log_sink([](Severity severity, const std::string& message) {
-        log_message(&log_source, priority(severity), nullptr, 0, nullptr, nullptr, "%s",
-                    message.c_str());
+        log_message(&log_source, priority(severity), nullptr, 0, nullptr, nullptr, "%s", message.c_str());
     });
 }
 

@@ -14,8 +14,8 @@ namespace virfloor::plugin {
 struct Internals {
     int (*register_connect_driver)(ConnectDriver*, bool set_shared_drivers);
     int (*register_state_driver)(StateDriver*);
-    void (*report_error)(int domain, int code, const char* file, const char* function,
-                         std::size_t line, const char* format, ...);
+    void (*report_error)(int domain, int code, const char* file, const char* function, std::size_t line,
+                         const char* format, ...);
     void (*preserve_error)(virErrorPtr*);
     void (*restore_error)(virErrorPtr*);
     // Null if one of them is missing: what then fails is named in docs/libvirt-versions.md.

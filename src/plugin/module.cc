@@ -39,8 +39,7 @@ Register load_stock_module()
     void* handle = dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
     void* address = handle ? dlsym(handle, "networkRegister") : nullptr;
     if (!address)
-        throw std::runtime_error("no networks: cannot load libvirt's own network driver: " +
-                                 std::string(dlerror()));
+        throw std::runtime_error("no networks: cannot load libvirt's own network driver: " + std::string(dlerror()));
     return reinterpret_cast<Register>(address);
 }
 
@@ -50,11 +49,10 @@ std::size_t known_slots()
     virGetVersion(&version, nullptr, nullptr);
     const std::size_t slots = slots_of_version(version);
     if (slots == 0)
-        throw std::runtime_error(
-            "libvirt " + std::to_string(version / 1'000'000) + "." +
-            std::to_string(version / 1000 % 1000) + "." + std::to_string(version % 1000) +
-            " is none of those that libvirt-floor " VERSION " knows (7.8 to 12.8); networks run "
-            "without floors until it is replaced by one that does");
+        throw std::runtime_error("libvirt " + std::to_string(version / 1'000'000) + "." +
+                                 std::to_string(version / 1000 % 1000) + "." + std::to_string(version % 1000) +
+                                 " is none of those that libvirt-floor " VERSION " knows (7.8 to 12.8); networks run "
+                                 "without floors until it is replaced by one that does");
     return slots;
 }
 
@@ -91,8 +89,8 @@ void check_functions(void** functions, std::size_t count, Register stock)
         throw std::runtime_error("libvirt's network driver is not the one expected");
     for (std::size_t i = 1; i < count; ++i)
         if (!functions[i] || file_of(functions[i]) != stock_module)
-            throw std::runtime_error("libvirt's network driver has another layout than expected (" +
-                                     std::to_string(i) + ")");
+            throw std::runtime_error("libvirt's network driver has another layout than expected (" + std::to_string(i) +
+                                     ")");
 }
 
 // State drivers of ours never report an error: the daemon would not start.

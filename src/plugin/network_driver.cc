@@ -42,30 +42,27 @@ char* copy(const std::string& text)
 // The stock driver forgets a network that it failed to start from XML, be it defined or not. Its
 // file is still there, and so is the link that makes it autostart, which must go before it can be
 // made again.
-void define_again(virConnectPtr connection, const std::string& name, const char* xml,
-                  bool autostart)
+void define_again(virConnectPtr connection, const std::string& name, const char* xml, bool autostart)
 {
     const ErrorKept kept;
     const AsDaemon as_daemon;
-    const NetworkHandle there(stock<LookupByName>(Slot::network_lookup_by_name)(connection,
-                                                                                name.c_str()));
+    const NetworkHandle there(stock<LookupByName>(Slot::network_lookup_by_name)(connection, name.c_str()));
     if (there)
         return;
     const NetworkHandle defined(stock<DefineXml>(Slot::network_define_xml)(connection, xml));
     if (!defined) {
-        log(Severity::error, "network '" + name + "' failed to start and cannot be defined again: " +
-                                 virGetLastErrorMessage());
+        log(Severity::error,
+            "network '" + name + "' failed to start and cannot be defined again: " + virGetLastErrorMessage());
         return;
     }
     if (!autostart)
         return;
-    const auto link = std::filesystem::path(LIBVIRT_CONFIG_DIR) / "qemu" / "networks" /
-                      "autostart" / (name + ".xml");
+    const auto link = std::filesystem::path(LIBVIRT_CONFIG_DIR) / "qemu" / "networks" / "autostart" / (name + ".xml");
     std::error_code ignored;
     std::filesystem::remove(link, ignored);
     if (stock<SetAutostart>(Slot::network_set_autostart)(defined.get(), 1) < 0)
-        log(Severity::error, "network '" + name + "' failed to start and lost its autostart flag: " +
-                                 virGetLastErrorMessage());
+        log(Severity::error,
+            "network '" + name + "' failed to start and lost its autostart flag: " + virGetLastErrorMessage());
 }
 
 // The file of a network that is gone. If it stays, the next start of the daemon removes it.
@@ -84,8 +81,7 @@ std::unique_ptr<FlooredNetwork> make_floored(Network promises)
 {
     tc::DeviceTree tree(module().netlink, promises.bridge(), promises.direction());
     try {
-        auto floored = std::make_unique<FlooredNetwork>(std::move(promises), std::move(tree),
-                                                        *module().status);
+        auto floored = std::make_unique<FlooredNetwork>(std::move(promises), std::move(tree), *module().status);
         floored->write_down();
         floored->reconcile();
         return floored;
@@ -93,8 +89,7 @@ std::unique_ptr<FlooredNetwork> make_floored(Network promises)
         if (error.system_errno() != ENOENT)
             throw;
         throw Error(error.refusal(),
-                    std::string(error.what()) + "; does this kernel have HTB and u32 (sch_htb, cls_u32)?",
-                    ENOENT);
+                    std::string(error.what()) + "; does this kernel have HTB and u32 (sch_htb, cls_u32)?", ENOENT);
     }
 }
 
@@ -129,14 +124,14 @@ NetworkHandle start_with_tree(const NetworkDescription& asked, StartStock start_
     try {
         const Text live = stock_xml(network.get(), 0);
         if (!live)
-            throw Error(Refusal::system, std::string("cannot read the XML of network '") +
-                                             asked.name + "': " + virGetLastErrorMessage());
+            throw Error(Refusal::system, std::string("cannot read the XML of network '") + asked.name +
+                                             "': " + virGetLastErrorMessage());
         place.set(make_floored(promises_of(parse_network(live.get()), *asked.bandwidth.inbound)));
     } catch (...) {
         forget_status(asked.name);
         if (stock<Destroy>(Slot::network_destroy)(network.get()) < 0)
-            log(Severity::error, "network '" + asked.name + "' has no tree and cannot be ended: " +
-                                     virGetLastErrorMessage());
+            log(Severity::error,
+                "network '" + asked.name + "' has no tree and cannot be ended: " + virGetLastErrorMessage());
         throw;
     }
     return network;
@@ -154,18 +149,22 @@ NetworkHandle create_from(const char* xml, const auto& create_stock)
 virNetworkPtr create_xml(virConnectPtr connection, const char* xml)
 {
     return guarded(virNetworkPtr{}, [&] {
-        return create_from(xml, [connection](const char* seen) {
-            return stock<CreateXml>(Slot::network_create_xml)(connection, seen);
-        }).release();
+        return create_from(xml,
+                           [connection](const char* seen) {
+                               return stock<CreateXml>(Slot::network_create_xml)(connection, seen);
+                           })
+            .release();
     });
 }
 
 virNetworkPtr create_xml_flags(virConnectPtr connection, const char* xml, unsigned flags)
 {
     return guarded(virNetworkPtr{}, [&] {
-        return create_from(xml, [connection, flags](const char* seen) {
-            return stock<CreateXmlFlags>(Slot::network_create_xml_flags)(connection, seen, flags);
-        }).release();
+        return create_from(xml,
+                           [connection, flags](const char* seen) {
+                               return stock<CreateXmlFlags>(Slot::network_create_xml_flags)(connection, seen, flags);
+                           })
+            .release();
     });
 }
 
@@ -190,8 +189,8 @@ char* get_xml_desc(virNetworkPtr network, unsigned flags)
         Text xml = stock_xml(network, flags);
         const AsDaemon as_daemon;
         // The inactive XML of a network that is not persistent is its live XML.
-        if (!xml || (flags & VIR_NETWORK_XML_INACTIVE &&
-                     stock<IsPersistent>(Slot::network_is_persistent)(network) != 0))
+        if (!xml ||
+            (flags & VIR_NETWORK_XML_INACTIVE && stock<IsPersistent>(Slot::network_is_persistent)(network) != 0))
             return xml.release();
         const auto place = module().networks.lock(name);
         if (!place)
@@ -221,22 +220,21 @@ Text xml_to_start(virNetworkPtr network)
     const std::string name = name_of(network);
     const Text xml = stock_xml(network, 0);
     if (!xml)
-        throw Error(Refusal::system, std::string("cannot read the XML of network '") + name +
-                                         "': " + virGetLastErrorMessage());
-    const std::string head = "cannot guarantee floor=" + std::to_string(floor.count) +
-                             " to interface " + mac.text() + ": network '" + name + "' ";
+        throw Error(Refusal::system,
+                    std::string("cannot read the XML of network '") + name + "': " + virGetLastErrorMessage());
+    const std::string head = "cannot guarantee floor=" + std::to_string(floor.count) + " to interface " + mac.text() +
+                             ": network '" + name + "' ";
     if (const auto description = parse_network(xml.get()); !description.supports_floor())
         throw Error(Refusal::operation_unsupported,
                     head + "has forward mode '" + description.forward +
                         "', and floor is only supported for nat, route, open and isolated networks");
-    throw Error(Refusal::operation_unsupported,
-                head + "has no inbound QoS set; give it <bandwidth><inbound average='…'/>"
-                       "</bandwidth> and start it again");
+    throw Error(Refusal::operation_unsupported, head +
+                                                    "has no inbound QoS set; give it <bandwidth><inbound average='…'/>"
+                                                    "</bandwidth> and start it again");
 }
 
 // A network that could not be gone on with when the daemon started is tried again.
-void need_tree(virNetworkPtr network, FlooredNetworks::Locked& place, MacAddress mac,
-               KilobytesPerSecond floor)
+void need_tree(virNetworkPtr network, FlooredNetworks::Locked& place, MacAddress mac, KilobytesPerSecond floor)
 {
     if (!place)
         recover_network(network, place);
@@ -246,13 +244,12 @@ void need_tree(virNetworkPtr network, FlooredNetworks::Locked& place, MacAddress
 
 PortHandle create_stock_port(virNetworkPtr network, const std::string& xml, unsigned flags)
 {
-    return PortHandle(stock<PortCreateXml>(Slot::network_port_create_xml)(network, xml.c_str(),
-                                                                          flags));
+    return PortHandle(stock<PortCreateXml>(Slot::network_port_create_xml)(network, xml.c_str(), flags));
 }
 
 // A guest that runs gets its port in any case: its floor too, if that is possible at all.
-PortHandle reclaim_port(virNetworkPtr network, FlooredNetworks::Locked& place,
-                        const PortDescription& port, const std::string& seen, unsigned flags)
+PortHandle reclaim_port(virNetworkPtr network, FlooredNetworks::Locked& place, const PortDescription& port,
+                        const std::string& seen, unsigned flags)
 {
     PortHandle created = create_stock_port(network, seen, flags);
     if (!created)
@@ -262,14 +259,13 @@ PortHandle reclaim_port(virNetworkPtr network, FlooredNetworks::Locked& place,
         if (!place->promises().find(port.uuid))
             place->reclaim(port.uuid, port.mac, port.floor(), port.class_id);
     } catch (const std::exception& error) {
-        log(Severity::error, "port " + port.uuid.text() + " comes back without its floor: " +
-                                 error.what());
+        log(Severity::error, "port " + port.uuid.text() + " comes back without its floor: " + error.what());
     }
     return created;
 }
 
-PortHandle plug_port(virNetworkPtr network, FlooredNetworks::Locked& place,
-                     const PortDescription& port, const std::string& seen, unsigned flags)
+PortHandle plug_port(virNetworkPtr network, FlooredNetworks::Locked& place, const PortDescription& port,
+                     const std::string& seen, unsigned flags)
 {
     try {
         if (place)
@@ -289,8 +285,8 @@ PortHandle plug_port(virNetworkPtr network, FlooredNetworks::Locked& place,
     } catch (...) {
         const AsDaemon as_daemon;
         if (stock<PortDelete>(Slot::network_port_delete)(created.get(), 0) < 0)
-            log(Severity::error, "port " + port.uuid.text() + " has no floor and cannot be deleted: " +
-                                     virGetLastErrorMessage());
+            log(Severity::error,
+                "port " + port.uuid.text() + " has no floor and cannot be deleted: " + virGetLastErrorMessage());
         throw;
     }
     return created;
@@ -338,8 +334,7 @@ MacAddress mac_of(virNetworkPortPtr port)
 {
     const Text xml(stock<PortGetXmlDesc>(Slot::network_port_get_xml_desc)(port, 0));
     if (!xml)
-        throw Error(Refusal::system, std::string("cannot read the XML of a network port: ") +
-                                         virGetLastErrorMessage());
+        throw Error(Refusal::system, std::string("cannot read the XML of a network port: ") + virGetLastErrorMessage());
     return parse_port(xml.get()).mac;
 }
 
@@ -357,18 +352,15 @@ void set_floor(FlooredNetwork& network, const Uuid& uuid, MacAddress mac, Kiloby
 
 // The port's address, and its parameters as they are; nothing, and the stock driver's error, if they
 // cannot be had. Whether the caller may see them is not asked: it does not.
-std::optional<MacAddress> before_change(virNetworkPortPtr port, const Port* floored,
-                                        Parameters& parameters)
+std::optional<MacAddress> before_change(virNetworkPortPtr port, const Port* floored, Parameters& parameters)
 {
     const AsDaemon as_daemon;
-    if (stock<PortGetParameters>(Slot::network_port_get_parameters)(port, parameters.list(),
-                                                                   parameters.count(), 0) < 0)
+    if (stock<PortGetParameters>(Slot::network_port_get_parameters)(port, parameters.list(), parameters.count(), 0) < 0)
         return {};
     return floored ? floored->mac : mac_of(port);
 }
 
-int port_set_parameters(virNetworkPortPtr port, virTypedParameterPtr parameters, int count,
-                        unsigned flags)
+int port_set_parameters(virNetworkPortPtr port, virTypedParameterPtr parameters, int count, unsigned flags)
 {
     return guarded(-1, [&] {
         const auto set_stock = stock<PortSetParameters>(Slot::network_port_set_parameters);
@@ -405,22 +397,20 @@ int port_set_parameters(virNetworkPortPtr port, virTypedParameterPtr parameters,
         } catch (...) {
             auto old = split_floor(*before.list(), *before.count()).others;
             if (set_stock(port, old.data(), static_cast<int>(old.size()), flags) < 0)
-                log(Severity::error, "port " + uuid.text() + " cannot get its old limits back: " +
-                                         virGetLastErrorMessage());
+                log(Severity::error,
+                    "port " + uuid.text() + " cannot get its old limits back: " + virGetLastErrorMessage());
             throw;
         }
         return 0;
     });
 }
 
-int port_get_parameters(virNetworkPortPtr port, virTypedParameterPtr* parameters, int* count,
-                        unsigned flags)
+int port_get_parameters(virNetworkPortPtr port, virTypedParameterPtr* parameters, int* count, unsigned flags)
 {
     return guarded(-1, [&] {
         const Uuid uuid = uuid_of(port);
         const std::string name = network_of(port);
-        const int result = stock<PortGetParameters>(Slot::network_port_get_parameters)(
-            port, parameters, count, flags);
+        const int result = stock<PortGetParameters>(Slot::network_port_get_parameters)(port, parameters, count, flags);
         if (result < 0)
             return result;
         const auto place = module().networks.lock(name);
@@ -474,8 +464,7 @@ int start_network(virNetworkPtr network)
         const auto asked = parse_network(xml.get());
         const auto started = start_with_tree(asked, [&] {
             const std::string seen = without_inbound(xml.get());
-            virNetworkPtr created =
-                stock<CreateXml>(Slot::network_create_xml)(connection, seen.c_str());
+            virNetworkPtr created = stock<CreateXml>(Slot::network_create_xml)(connection, seen.c_str());
             if (!created)
                 define_again(connection, asked.name, xml.get(), autostart != 0);
             return created;

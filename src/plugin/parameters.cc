@@ -39,13 +39,11 @@ SplitParameters split_floor(const virTypedParameter* list, int count)
         }
         if (parameter.type != VIR_TYPED_PARAM_UINT)
             throw Error(Refusal::config_unsupported,
-                        "the parameter " VIR_NETWORK_PORT_BANDWIDTH_IN_FLOOR
-                        " is not an unsigned number");
+                        "the parameter " VIR_NETWORK_PORT_BANDWIDTH_IN_FLOOR " is not an unsigned number");
         // As the stock driver says of its own.
         if (std::exchange(given, true))
             throw Error(Refusal::config_unsupported,
-                        "the parameter " VIR_NETWORK_PORT_BANDWIDTH_IN_FLOOR
-                        " occurs multiple times");
+                        "the parameter " VIR_NETWORK_PORT_BANDWIDTH_IN_FLOOR " occurs multiple times");
         split.floor = {parameter.value.ui};
     }
     return split;

@@ -43,16 +43,14 @@ std::vector<Handle> own(Pointer* list, int count)
 std::vector<NetworkHandle> list_networks(virConnectPtr connection, unsigned flags)
 {
     virNetworkPtr* list = nullptr;
-    const int count = module().stock.get<ListAllNetworks>(Slot::connect_list_all_networks)(
-        connection, &list, flags);
+    const int count = module().stock.get<ListAllNetworks>(Slot::connect_list_all_networks)(connection, &list, flags);
     return own<NetworkHandle>(list, count);
 }
 
 std::vector<PortHandle> list_ports(virNetworkPtr network)
 {
     virNetworkPortPtr* list = nullptr;
-    const int count =
-        module().stock.get<ListAllPorts>(Slot::network_list_all_ports)(network, &list, 0);
+    const int count = module().stock.get<ListAllPorts>(Slot::network_list_all_ports)(network, &list, 0);
     return own<PortHandle>(list, count);
 }
 
@@ -64,8 +62,7 @@ void for_each(const std::vector<NetworkHandle>& networks, const char* what,
         try {
             function(network.get(), name);
         } catch (const std::exception& error) {
-            log(Severity::error, "cannot " + std::string(what) + " network '" + name + "': " +
-                                     error.what());
+            log(Severity::error, "cannot " + std::string(what) + " network '" + name + "': " + error.what());
         }
     }
 }
@@ -86,8 +83,7 @@ public:
     bool have_floors_on(const std::string& network)
     {
         const auto& ports = all();
-        return std::any_of(ports.begin(), ports.end(),
-                           [&](const DomainPort& port) { return port.network == network; });
+        return std::any_of(ports.begin(), ports.end(), [&](const DomainPort& port) { return port.network == network; });
     }
 
 private:
@@ -105,8 +101,7 @@ private:
 class Recovery {
 public:
     Recovery(virNetworkPtr network, NetworkDescription live, Domains& domains)
-        : network_(network), live_(std::move(live)), domains_(domains),
-          ifindex_(tc::find_device(live_.bridge)),
+        : network_(network), live_(std::move(live)), domains_(domains), ifindex_(tc::find_device(live_.bridge)),
           tree_(module().netlink, live_.bridge, Direction::inbound)
     {
     }
@@ -121,8 +116,7 @@ public:
         Network promises = promises_of(live_, *limits);
         for (const auto& port : list_ports(network_))
             recover_port(promises, port.get());
-        return std::make_unique<FlooredNetwork>(std::move(promises), std::move(tree_),
-                                                *module().status);
+        return std::make_unique<FlooredNetwork>(std::move(promises), std::move(tree_), *module().status);
     }
 
 private:
@@ -131,8 +125,7 @@ private:
         try {
             saved_ = module().status->load(live_.name);
             if (saved_ && saved_->ifindex != no_ifindex && saved_->ifindex != ifindex_) {
-                log(Severity::warning, "network '" + live_.name +
-                                           "' was started anew meanwhile; its old status goes");
+                log(Severity::warning, "network '" + live_.name + "' was started anew meanwhile; its old status goes");
                 saved_.reset();
             }
         } catch (const Error& error) {
@@ -168,8 +161,7 @@ private:
             if (const auto inactive = parse_network(xml.get()); inactive.wants_tree())
                 return inactive.bandwidth.inbound;
         if (!has_tree)
-            throw Error(Refusal::operation_invalid,
-                        "its guests have floors, but its bandwidth is nowhere to be found");
+            throw Error(Refusal::operation_invalid, "its guests have floors, but its bandwidth is nowhere to be found");
         return limits_of(root->second.shape);
     }
 
@@ -191,8 +183,8 @@ private:
         try {
             promises.restore(uuid, port->mac, port->floor, port->id);
         } catch (const std::exception& error) {
-            log(Severity::error, "network '" + live_.name + "': the floor of port " + uuid.text() +
-                                     " is lost: " + error.what());
+            log(Severity::error,
+                "network '" + live_.name + "': the floor of port " + uuid.text() + " is lost: " + error.what());
         }
     }
 
@@ -269,11 +261,10 @@ void reconcile(FlooredNetworks::Locked& place, Clock::time_point start)
     const std::size_t steps = place->reconcile();
     const Network& promises = place->promises();
     log(Severity::info,
-        "network '" + promises.name() + "': " + std::to_string(promises.ports().size()) +
-            " floors of " + std::to_string(promises.floor_sum().count) + " kB/s in all on bridge " +
-            promises.bridge() + ", " + std::to_string(steps) + " changes made in " +
-            std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - start)
-                               .count()) +
+        "network '" + promises.name() + "': " + std::to_string(promises.ports().size()) + " floors of " +
+            std::to_string(promises.floor_sum().count) + " kB/s in all on bridge " + promises.bridge() + ", " +
+            std::to_string(steps) + " changes made in " +
+            std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - start).count()) +
             " ms");
 }
 
@@ -308,8 +299,7 @@ void forget_networks_but(const std::set<std::string>& active)
 void start_what_stock_could_not(virConnectPtr connection)
 {
     const auto missed =
-        list_networks(connection, VIR_CONNECT_LIST_NETWORKS_INACTIVE |
-                                      VIR_CONNECT_LIST_NETWORKS_PERSISTENT |
+        list_networks(connection, VIR_CONNECT_LIST_NETWORKS_INACTIVE | VIR_CONNECT_LIST_NETWORKS_PERSISTENT |
                                       VIR_CONNECT_LIST_NETWORKS_AUTOSTART);
     for_each(missed, "start", [](virNetworkPtr network, const std::string&) {
         const Text xml = stock_xml(network, VIR_NETWORK_XML_INACTIVE);
@@ -323,8 +313,7 @@ void go_on(bool with_autostart)
     const AsDaemon as_daemon;
     const Connection connection(virConnectOpen("network:///system"));
     if (!connection)
-        throw std::runtime_error(std::string("cannot list the networks: ") +
-                                 virGetLastErrorMessage());
+        throw std::runtime_error(std::string("cannot list the networks: ") + virGetLastErrorMessage());
     const auto active = list_networks(connection.get(), VIR_CONNECT_LIST_NETWORKS_ACTIVE);
     std::set<std::string> names;
     for (const auto& network : active)
@@ -352,8 +341,8 @@ void recover_network(virNetworkPtr network, FlooredNetworks::Locked& place)
     try {
         go_on_with(network, place, domains);
     } catch (const std::exception& error) {
-        log(Severity::error, std::string("cannot go on with network '") +
-                                 virNetworkGetName(network) + "': " + error.what());
+        log(Severity::error,
+            std::string("cannot go on with network '") + virNetworkGetName(network) + "': " + error.what());
     }
 }
 

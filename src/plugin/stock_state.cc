@@ -57,15 +57,14 @@ Network promises(const NetworkDescription& description, const StatusDirectory& d
         throw Error(Refusal::operation_unsupported, "it has ports with floors, but no bandwidth");
     // Where the stock driver knows of limits, it was the one that started the network.
     Network network(description.name, description.bridge,
-                    description.wants_tree() ? *description.bandwidth.inbound : saved->limits,
-                    description.mtu);
+                    description.wants_tree() ? *description.bandwidth.inbound : saved->limits, description.mtu);
     const auto restore = [&network](const Uuid& uuid, MacAddress mac, KilobytesPerSecond floor,
                                     std::optional<ClassId> id) {
         try {
             network.restore(uuid, mac, floor, id);
         } catch (const std::exception& error) {
-            log(Severity::error, "network '" + network.name() + "': the floor of port " +
-                                     uuid.text() + " cannot be taken over: " + error.what());
+            log(Severity::error, "network '" + network.name() + "': the floor of port " + uuid.text() +
+                                     " cannot be taken over: " + error.what());
         }
     };
     if (saved)
@@ -100,8 +99,8 @@ void take_over(const fs::path& path, const StatusDirectory& directory)
     clear_account(path, status);
     for (const StockPort& port : ports)
         replace_file(port.path, port.without_floor);
-    log(Severity::info, "network '" + description.name + "': took over " +
-                            std::to_string(ports.size()) + " ports with floors from libvirt");
+    log(Severity::info, "network '" + description.name + "': took over " + std::to_string(ports.size()) +
+                            " ports with floors from libvirt");
 }
 
 } // namespace
@@ -117,8 +116,7 @@ void take_over_stock_state(const fs::path& libvirt_state_dir, const StatusDirect
         try {
             take_over(entry.path(), directory);
         } catch (const std::exception& error) {
-            log(Severity::error, "cannot take over the floors of " + entry.path().string() + ": " +
-                                     error.what());
+            log(Severity::error, "cannot take over the floors of " + entry.path().string() + ": " + error.what());
         }
     }
 }

@@ -13,7 +13,6 @@ namespace virfloor {
 // their class IDs, and the stock driver's files lose floor, class ID and its account of them. So it
 // never touches their classes again, and nobody's packets notice. Does nothing where there are
 // none, and may be interrupted at any point. What cannot be taken over is logged and left.
-void take_over_stock_state(const std::filesystem::path& libvirt_state_dir,
-                           const StatusDirectory& directory);
+void take_over_stock_state(const std::filesystem::path& libvirt_state_dir, const StatusDirectory& directory);
 
 } // namespace virfloor

@@ -30,8 +30,7 @@ void tend(const std::vector<tc::Notice>& notices)
     int wait = never;
     if (next)
         wait = static_cast<int>(
-            std::chrono::ceil<std::chrono::milliseconds>(std::max(*next - Clock::now(), Clock::duration(0)))
-                .count());
+            std::chrono::ceil<std::chrono::milliseconds>(std::max(*next - Clock::now(), Clock::duration(0))).count());
     virEventUpdateTimeout(timer, wait);
     if (asked)
         virEventUpdateTimeout(timer, 0);
@@ -71,8 +70,7 @@ void start_watch()
     timer = virEventAddTimeout(never, on_time, nullptr, nullptr);
     if (timer < 0)
         throw std::runtime_error("libvirt's event loop takes no timer");
-    handle = virEventAddHandle(monitor->descriptor(), VIR_EVENT_HANDLE_READABLE, on_notices, nullptr,
-                               nullptr);
+    handle = virEventAddHandle(monitor->descriptor(), VIR_EVENT_HANDLE_READABLE, on_notices, nullptr, nullptr);
     if (handle < 0)
         throw std::runtime_error("libvirt's event loop takes no file descriptor");
     module().networks.on_work(tend_soon);

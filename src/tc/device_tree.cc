@@ -178,8 +178,8 @@ void DeviceTree::apply(const Change& change)
     State& state = *state_;
     state.done.clear();
     state.reclaim();
-    const bool new_filters = std::ranges::any_of(
-        change, [](const Step& step) { return std::holds_alternative<AddFilters>(step); });
+    const bool new_filters =
+        std::ranges::any_of(change, [](const Step& step) { return std::holds_alternative<AddFilters>(step); });
     if (new_filters && state.translator.hides_tables())
         state.show_hidden_tables();
     std::vector<Reversible> requests;
@@ -198,8 +198,7 @@ void DeviceTree::apply(const Change& change)
     for (const Step& step : change)
         if (const auto* add = std::get_if<AddClass>(&step))
             if (!add->added.inner && add->added.id != catchment_class)
-                std::ranges::move(state.translator.leaf_of(add->added.id),
-                                  std::back_inserter(leaves));
+                std::ranges::move(state.translator.leaf_of(add->added.id), std::back_inserter(leaves));
     state.carry_out(std::move(leaves));
 }
 

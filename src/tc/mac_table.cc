@@ -16,15 +16,9 @@ constexpr std::uint16_t end_of_tables = reserved_table;
 constexpr std::uint16_t first_node = 1;
 constexpr std::uint16_t end_of_nodes = 0x800;
 
-Reversible added(Object object)
-{
-    return {{Verb::add, object}, {{Verb::remove, object}}};
-}
+Reversible added(Object object) { return {{Verb::add, object}, {{Verb::remove, object}}}; }
 
-Reversible removed(Object object)
-{
-    return {{Verb::remove, object}, {{Verb::add, object}}};
-}
+Reversible removed(Object object) { return {{Verb::remove, object}, {{Verb::add, object}}}; }
 
 template <class IsTaken>
 std::optional<std::uint16_t> lowest_free(std::uint16_t first, std::uint16_t end, IsTaken is_taken)
@@ -57,12 +51,10 @@ bool MacTable::load(const Dump& dump, const std::set<std::uint16_t>& numbers)
     Loader loader{dump, {}, {}};
     for (const U32Match& match : dump.matches)
         loader.matches[match.handle.table].push_back(&match);
-    const auto root = std::find_if(dump.links.begin(), dump.links.end(), [](const auto& link) {
-        return link.handle.table >= first_root_table;
-    });
-    const bool sound = !dump.strange && root != dump.links.end() &&
-                       load_table(loader, *root, {}) && loader.reached == dump.links.size() &&
-                       loader.addresses.size() == dump.matches.size();
+    const auto root = std::find_if(dump.links.begin(), dump.links.end(),
+                                   [](const auto& link) { return link.handle.table >= first_root_table; });
+    const bool sound = !dump.strange && root != dump.links.end() && load_table(loader, *root, {}) &&
+                       loader.reached == dump.links.size() && loader.addresses.size() == dump.matches.size();
     if (!sound)
         tables_.clear();
     for (const auto& [id, size] : dump.tables)
@@ -80,8 +72,7 @@ bool MacTable::load(const Dump& dump, const std::set<std::uint16_t>& numbers)
 bool MacTable::load_table(Loader& loader, const DumpedLink& link, Way way)
 {
     const auto size = loader.dump.tables.find(link.to);
-    if (size == loader.dump.tables.end() || size->second != buckets || tables_.contains(link.to) ||
-        way.at(link.byte))
+    if (size == loader.dump.tables.end() || size->second != buckets || tables_.contains(link.to) || way.at(link.byte))
         return false;
     Table& table = tables_[link.to];
     table = {link.byte, link.handle, {}};
@@ -93,8 +84,7 @@ bool MacTable::load_table(Loader& loader, const DumpedLink& link, Way way)
                 return false;
         if (!loader.addresses.insert(match->mac).second)
             return false;
-        table.filled[match->handle.bucket].entries.push_back(
-            {match->mac, match->target, match->handle.node});
+        table.filled[match->handle.bucket].entries.push_back({match->mac, match->target, match->handle.node});
     }
     for (const DumpedLink& next : loader.dump.links) {
         if (next.handle.table != link.to)
@@ -126,9 +116,8 @@ std::optional<std::uint16_t> MacTable::take_table(std::vector<Reversible>& reque
 {
     if (!spare_.empty())
         return spare_.extract(spare_.begin()).value();
-    const auto id = lowest_free(first_table, end_of_tables, [this](std::uint16_t at) {
-        return tables_.contains(at) || taken_.contains(at);
-    });
+    const auto id = lowest_free(first_table, end_of_tables,
+                                [this](std::uint16_t at) { return tables_.contains(at) || taken_.contains(at); });
     if (id)
         requests.push_back(added(U32Table{*id, buckets, {our_preference, any_protocol}}));
     return id;
@@ -140,12 +129,11 @@ std::vector<Reversible> MacTable::insert(MacAddress mac, ClassId target)
     const Place place = place_of(mac);
     auto& entries = tables_.at(place.table).filled[place.bucket].entries;
     const auto node = lowest_free(first_node, end_of_nodes, [&](std::uint16_t at) {
-        return std::any_of(entries.begin(), entries.end(),
-                           [at](const Entry& entry) { return entry.node == at; });
+        return std::any_of(entries.begin(), entries.end(), [at](const Entry& entry) { return entry.node == at; });
     });
     if (!node)
-        throw Error(Refusal::operation_invalid, "the kernel's filter tables have no room for " +
-                                                    mac.text() + " beside the addresses like it");
+        throw Error(Refusal::operation_invalid,
+                    "the kernel's filter tables have no room for " + mac.text() + " beside the addresses like it");
     entries.push_back({mac, target, *node});
     requests.push_back(added(U32Match{{place.table, place.bucket, *node}, mac, target}));
     split(place, requests);
@@ -200,8 +188,7 @@ void MacTable::split(Place place, std::vector<Reversible>& requests)
     }
     requests.push_back(added(U32Link{link_handle, *id, *byte}));
     for (const Entry& entry : full.entries)
-        requests.push_back(removed(
-            U32Match{{place.table, place.bucket, entry.node}, entry.mac, entry.target}));
+        requests.push_back(removed(U32Match{{place.table, place.bucket, entry.node}, entry.mac, entry.target}));
     full = {{}, *id, *link_node};
     for (const auto& [bucket, content] : table.filled)
         split({*id, bucket}, requests);
@@ -213,12 +200,10 @@ std::vector<Reversible> MacTable::erase(MacAddress mac)
     const Place place = place_of(mac);
     auto& filled = tables_.at(place.table).filled;
     auto& entries = filled.at(place.bucket).entries;
-    const auto entry = std::find_if(entries.begin(), entries.end(),
-                                    [mac](const Entry& at) { return at.mac == mac; });
+    const auto entry = std::find_if(entries.begin(), entries.end(), [mac](const Entry& at) { return at.mac == mac; });
     if (entry == entries.end())
         throw std::logic_error("no filter for " + mac.text());
-    requests.push_back(
-        removed(U32Match{{place.table, place.bucket, entry->node}, mac, entry->target}));
+    requests.push_back(removed(U32Match{{place.table, place.bucket, entry->node}, mac, entry->target}));
     entries.erase(entry);
     if (entries.empty())
         filled.erase(place.bucket);

@@ -114,7 +114,7 @@ private:
     std::map<std::uint16_t, Table> tables_;
     std::set<std::uint16_t> spare_;
     std::set<std::uint16_t> usable_; // once the preference has no nodes
-    std::set<std::uint16_t> taken_; // by others, or of no use
+    std::set<std::uint16_t> taken_;  // by others, or of no use
 };
 
 } // namespace virfloor::tc

@@ -48,8 +48,7 @@ std::optional<Notice> read_notice(const nlmsghdr& message)
     case RTM_DELTFILTER:
         if (!nlmsg_valid_hdr(header, sizeof(tcmsg)))
             return {};
-        return Notice{Notice::About::traffic_control,
-                      static_cast<const tcmsg*>(nlmsg_data(header))->tcm_ifindex, ""};
+        return Notice{Notice::About::traffic_control, static_cast<const tcmsg*>(nlmsg_data(header))->tcm_ifindex, ""};
     case RTM_NEWLINK:
     case RTM_DELLINK: {
         const auto found = attributes(message, sizeof(ifinfomsg), IFLA_IFNAME);
@@ -59,12 +58,10 @@ std::optional<Notice> read_notice(const nlmsghdr& message)
         // A bridge tells of its ports in the same group.
         if (link.ifi_family != AF_UNSPEC)
             return {};
-        return Notice{message.nlmsg_type == RTM_NEWLINK ? Notice::About::device
-                                                        : Notice::About::device_gone,
+        return Notice{message.nlmsg_type == RTM_NEWLINK ? Notice::About::device : Notice::About::device_gone,
                       link.ifi_index, text((*found)[IFLA_IFNAME]).value_or("")};
     }
-    default:
-        return {};
+    default: return {};
     }
 }
 
@@ -80,15 +77,14 @@ Monitor::Monitor(const Netlink& own) : state_(std::make_unique<State>())
     if (!socket)
         throw std::bad_alloc();
     if (const int error = nl_connect(socket, NETLINK_ROUTE); error < 0)
-        throw Error(Refusal::system, std::string("cannot open a socket for the kernel's notices: ") +
-                                         nl_geterror(error), errno);
+        throw Error(Refusal::system,
+                    std::string("cannot open a socket for the kernel's notices: ") + nl_geterror(error), errno);
     nl_socket_set_buffer_size(socket, receive_buffer, 0);
     nl_socket_set_nonblocking(socket);
     drop_own(nl_socket_get_fd(socket), own.port());
-    if (const int error = nl_socket_add_memberships(socket, RTNLGRP_TC, RTNLGRP_LINK, RTNLGRP_NONE);
-        error < 0)
-        throw Error(Refusal::system, std::string("cannot listen to the kernel's notices: ") +
-                                         nl_geterror(error), errno);
+    if (const int error = nl_socket_add_memberships(socket, RTNLGRP_TC, RTNLGRP_LINK, RTNLGRP_NONE); error < 0)
+        throw Error(Refusal::system, std::string("cannot listen to the kernel's notices: ") + nl_geterror(error),
+                    errno);
 }
 
 Monitor::~Monitor() = default;
@@ -114,8 +110,7 @@ void Monitor::take(const std::function<void(const Notice&)>& handler)
         }
         if (sender.nl_pid != 0)
             continue;
-        for (auto* at = reinterpret_cast<nlmsghdr*>(data); nlmsg_ok(at, size);
-             at = nlmsg_next(at, &size))
+        for (auto* at = reinterpret_cast<nlmsghdr*>(data); nlmsg_ok(at, size); at = nlmsg_next(at, &size))
             if (const auto notice = read_notice(*at))
                 handler(*notice);
     }

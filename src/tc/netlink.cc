@@ -26,10 +26,7 @@ constexpr int dump_attempts = 8;
 // 65533 classes or their filters take about 20 MiB.
 constexpr std::size_t max_dump_size = 128 * 1024 * 1024;
 
-[[noreturn]] void fail(const std::string& what, int error)
-{
-    throw kernel_error(what, {error, ""});
-}
+[[noreturn]] void fail(const std::string& what, int error) { throw kernel_error(what, {error, ""}); }
 
 // The kernel's errno, negative in its answers; what cannot be one is a broken protocol.
 int positive(int error)
@@ -85,10 +82,7 @@ void Message::put_bytes(int attribute, const void* data, std::size_t size)
 
 void Message::put(int attribute, std::uint32_t value) { put_struct(attribute, value); }
 void Message::put(int attribute, std::uint64_t value) { put_struct(attribute, value); }
-void Message::put(int attribute, const char* text)
-{
-    put_bytes(attribute, text, std::strlen(text) + 1);
-}
+void Message::put(int attribute, const char* text) { put_bytes(attribute, text, std::strlen(text) + 1); }
 
 nlattr* Message::begin(int attribute)
 {
@@ -172,8 +166,8 @@ Netlink::Datagram Netlink::receive(std::chrono::steady_clock::time_point deadlin
 
 std::chrono::milliseconds Netlink::time_left(std::chrono::steady_clock::time_point deadline) const
 {
-    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
-        deadline - std::chrono::steady_clock::now());
+    const auto left =
+        std::chrono::duration_cast<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
     if (left.count() <= 0)
         give_up();
     return left;
@@ -204,8 +198,7 @@ std::vector<Answer> Netlink::transact(std::span<const Message> messages)
             if (header.nlmsg_type != NLMSG_ERROR || index >= part.size() || answered[index] ||
                 header.nlmsg_len < NLMSG_LENGTH(sizeof(nlmsgerr)))
                 return;
-            const auto& error = *static_cast<const nlmsgerr*>(
-                nlmsg_data(const_cast<nlmsghdr*>(&header)));
+            const auto& error = *static_cast<const nlmsgerr*>(nlmsg_data(const_cast<nlmsghdr*>(&header)));
             answers[start + index] = {positive(error.error), extended_text(header)};
             answered.set(index);
         };
@@ -263,8 +256,7 @@ void Netlink::dump(Message& request, const Handler& handler)
     }
     for (const auto& datagram : datagrams)
         for_each(datagram, [&](const nlmsghdr& header) {
-            if (header.nlmsg_seq == request.header()->nlmsg_seq &&
-                header.nlmsg_type >= NLMSG_MIN_TYPE)
+            if (header.nlmsg_seq == request.header()->nlmsg_seq && header.nlmsg_type >= NLMSG_MIN_TYPE)
                 handler(header);
         });
 }
@@ -272,8 +264,7 @@ void Netlink::dump(Message& request, const Handler& handler)
 Error kernel_error(const std::string& what, const Answer& answer)
 {
     const std::string reason = std::strerror(answer.error);
-    return Error(Refusal::system,
-                 what + ": " + (answer.text.empty() ? reason : answer.text + " (" + reason + ")"),
+    return Error(Refusal::system, what + ": " + (answer.text.empty() ? reason : answer.text + " (" + reason + ")"),
                  answer.error);
 }
 
@@ -289,8 +280,7 @@ std::optional<std::vector<nlattr*>> parse(nlattr* head, int size, int most)
 
 } // namespace
 
-std::optional<std::vector<nlattr*>> attributes(const nlmsghdr& message, std::size_t header_size,
-                                               int most)
+std::optional<std::vector<nlattr*>> attributes(const nlmsghdr& message, std::size_t header_size, int most)
 {
     auto* header = const_cast<nlmsghdr*>(&message);
     if (!nlmsg_valid_hdr(header, static_cast<int>(header_size)))

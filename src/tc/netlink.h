@@ -37,7 +37,10 @@ public:
     void put(int attribute, std::uint64_t value);
     void put(int attribute, const char* text);
     template <class Struct>
-    void put_struct(int attribute, const Struct& value) { put_bytes(attribute, &value, sizeof value); }
+    void put_struct(int attribute, const Struct& value)
+    {
+        put_bytes(attribute, &value, sizeof value);
+    }
     void put_bytes(int attribute, const void* data, std::size_t size);
     // Attributes put until the matching end are inside this one.
     nlattr* begin(int attribute);
@@ -54,8 +57,8 @@ private:
 
 // The kernel's word on one message.
 struct Answer {
-    int error = 0;     // positive errno, 0 for success
-    std::string text;  // the extended ack's text, if the kernel gave one
+    int error = 0;    // positive errno, 0 for success
+    std::string text; // the extended ack's text, if the kernel gave one
 };
 
 class Netlink {
@@ -106,8 +109,7 @@ Error kernel_error(const std::string& what, const Answer& answer);
 
 // The attributes of a received message, by number up to `most`; nothing if the message is shorter
 // than its header says or its attributes are malformed. The array borrows from the message.
-std::optional<std::vector<nlattr*>> attributes(const nlmsghdr& message, std::size_t header_size,
-                                               int most);
+std::optional<std::vector<nlattr*>> attributes(const nlmsghdr& message, std::size_t header_size, int most);
 std::optional<std::vector<nlattr*>> attributes(nlattr* nest, int most);
 // The text of a string attribute that ends in a NUL, if it is one.
 std::optional<std::string> text(nlattr* attribute);

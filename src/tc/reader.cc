@@ -30,13 +30,11 @@ std::optional<MacAddress> matched_address(const std::vector<tc_u32_key>& keys, M
     for (unsigned i = 0; i < mac.bytes.size(); ++i) {
         const WordMask byte = address_byte(key, i);
         const auto found = std::find_if(keys.begin(), keys.end(), [byte](const tc_u32_key& at) {
-            return at.off == byte.offset && at.offmask == 0 &&
-                   (ntohl(at.mask) & byte.mask) == byte.mask;
+            return at.off == byte.offset && at.offmask == 0 && (ntohl(at.mask) & byte.mask) == byte.mask;
         });
         if (found == keys.end())
             return {};
-        mac.bytes[i] =
-            static_cast<std::uint8_t>((ntohl(found->val) & byte.mask) / (byte.mask & -byte.mask));
+        mac.bytes[i] = static_cast<std::uint8_t>((ntohl(found->val) & byte.mask) / (byte.mask & -byte.mask));
     }
     return mac;
 }
@@ -82,8 +80,7 @@ int class_attribute(const std::string& kind)
 
 class Reader {
 public:
-    Reader(Netlink& netlink, int ifindex, MacKey key)
-        : netlink_(netlink), ifindex_(ifindex), key_(key) {}
+    Reader(Netlink& netlink, int ifindex, MacKey key) : netlink_(netlink), ifindex_(ifindex), key_(key) {}
 
     Picture read()
     {
@@ -95,8 +92,7 @@ public:
         dump(RTM_GETTFILTER, root_qdisc, [this](const DumpedObject& object) { filter(object); });
         for (auto& [id, seen] : picture_.classes)
             if (seen.parent)
-                if (const auto parent = picture_.classes.find(*seen.parent);
-                    parent != picture_.classes.end())
+                if (const auto parent = picture_.classes.find(*seen.parent); parent != picture_.classes.end())
                     parent->second.inner = true;
         return std::move(picture_);
     }
@@ -120,10 +116,8 @@ private:
     void htb_class(const DumpedObject& object)
     {
         const auto id = class_of_ours(object.header.tcm_handle);
-        const auto options = object.options ? attributes(object.options, TCA_HTB_MAX)
-                                            : std::nullopt;
-        const auto parameters =
-            options ? value<tc_htb_opt>((*options)[TCA_HTB_PARMS]) : std::nullopt;
+        const auto options = object.options ? attributes(object.options, TCA_HTB_MAX) : std::nullopt;
+        const auto parameters = options ? value<tc_htb_opt>((*options)[TCA_HTB_PARMS]) : std::nullopt;
         if (!id || !parameters)
             return;
         const auto rate = [&](int attribute, const tc_ratespec& spec) {
@@ -131,9 +125,8 @@ private:
         };
         Class seen{.id = *id,
                    .parent = class_of_ours(object.header.tcm_parent),
-                   .shape = {rate(TCA_HTB_RATE64, parameters->rate),
-                             rate(TCA_HTB_CEIL64, parameters->ceil), Ticks{parameters->buffer},
-                             Ticks{parameters->cbuffer}, parameters->quantum}};
+                   .shape = {rate(TCA_HTB_RATE64, parameters->rate), rate(TCA_HTB_CEIL64, parameters->ceil),
+                             Ticks{parameters->buffer}, Ticks{parameters->cbuffer}, parameters->quantum}};
         // HTB shows a queue only where one was put; its own is a pfifo (htb_change_class).
         const auto leaf = picture_.qdiscs.find(object.header.tcm_handle);
         if (leaf != picture_.qdiscs.end())
@@ -143,8 +136,7 @@ private:
 
     void filter(const DumpedObject& object)
     {
-        const auto preference =
-            static_cast<std::uint16_t>(TC_H_MAJ(object.header.tcm_info) >> 16);
+        const auto preference = static_cast<std::uint16_t>(TC_H_MAJ(object.header.tcm_info) >> 16);
         const std::uint16_t protocol = ntohs(TC_H_MIN(object.header.tcm_info));
         const bool ours = preference == our_preference;
         picture_.has_our_preference |= ours;
@@ -163,15 +155,13 @@ private:
         }
         if (ours) {
             picture_.our_nodes.push_back(object.header.tcm_handle);
-            if (object.kind != "u32" || protocol != any_protocol || !options ||
-                !node(handle, *options))
+            if (object.kind != "u32" || protocol != any_protocol || !options || !node(handle, *options))
                 picture_.ours.strange = true;
             return;
         }
         ForeignFilter foreign{preference, protocol, object.header.tcm_handle, object.kind, {}, {}};
         if (options) {
-            if (const auto target =
-                    value<std::uint32_t>((*options)[class_attribute(object.kind)]))
+            if (const auto target = value<std::uint32_t>((*options)[class_attribute(object.kind)]))
                 foreign.target = class_of_ours(*target);
             if (object.kind == "u32")
                 if (const auto selected = selector((*options)[TCA_U32_SEL]))
@@ -180,8 +170,7 @@ private:
         picture_.foreign.push_back(foreign);
     }
 
-    void table(std::uint16_t preference, U32Handle handle,
-               const std::optional<std::vector<nlattr*>>& options)
+    void table(std::uint16_t preference, U32Handle handle, const std::optional<std::vector<nlattr*>>& options)
     {
         picture_.tables.insert(handle.table);
         const auto size = options ? value<std::uint32_t>((*options)[TCA_U32_DIVISOR]) : std::nullopt;
@@ -225,9 +214,6 @@ private:
 
 } // namespace
 
-Picture read_picture(Netlink& netlink, int ifindex, MacKey key)
-{
-    return Reader(netlink, ifindex, key).read();
-}
+Picture read_picture(Netlink& netlink, int ifindex, MacKey key) { return Reader(netlink, ifindex, key).read(); }
 
 } // namespace virfloor::tc

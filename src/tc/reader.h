@@ -24,17 +24,17 @@ struct QdiscSeen {
 // Everything on the device that concerns a tree of ours; parsed strictly, objects that are not as
 // the kernel makes them are passed over.
 struct Picture {
-    std::map<std::uint32_t, QdiscSeen> qdiscs;  // by parent; TC_H_ROOT for the root
-    std::map<ClassId, Class> classes;           // of the qdisc 1:
-    std::vector<ForeignFilter> foreign;         // not in our preference
+    std::map<std::uint32_t, QdiscSeen> qdiscs; // by parent; TC_H_ROOT for the root
+    std::map<ClassId, Class> classes;          // of the qdisc 1:
+    std::vector<ForeignFilter> foreign;        // not in our preference
     MacTable::Dump ours;
-    std::vector<std::uint32_t> our_nodes;       // handles of all of our preference, also strange ones
+    std::vector<std::uint32_t> our_nodes; // handles of all of our preference, also strange ones
     bool has_our_preference = false;
     std::optional<std::uint16_t> libvirt_protocol; // of the preference that libvirt uses, if it is there
-    bool has_reservation = false;               // u32 table 7fe: at preference 2
-    bool has_other_u32 = false;                 // any other preference of u32's, empty ones among them
+    bool has_reservation = false;                  // u32 table 7fe: at preference 2
+    bool has_other_u32 = false;                    // any other preference of u32's, empty ones among them
     std::uint16_t our_root_table = 0;
-    std::set<std::uint16_t> tables;             // of u32, whosever they are
+    std::set<std::uint16_t> tables; // of u32, whosever they are
 };
 
 Picture read_picture(Netlink& netlink, int ifindex, MacKey key);

@@ -38,10 +38,7 @@ std::array<KeyedWord, 2> address_words(MacKey key, MacAddress mac)
     return words;
 }
 
-std::uint16_t flags(Verb verb)
-{
-    return verb == Verb::add ? NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL : NLM_F_ACK;
-}
+std::uint16_t flags(Verb verb) { return verb == Verb::add ? NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL : NLM_F_ACK; }
 
 tcmsg header(int ifindex, std::uint32_t parent, std::uint32_t handle, std::uint32_t info = 0)
 {
@@ -77,10 +74,7 @@ std::string mask_text(std::uint32_t mask)
     return text;
 }
 
-const char* verb_name(Verb verb)
-{
-    return verb == Verb::add ? "add" : verb == Verb::change ? "change" : "del";
-}
+const char* verb_name(Verb verb) { return verb == Verb::add ? "add" : verb == Verb::change ? "change" : "del"; }
 
 // Builds the messages. Each function shows the command that asks for the same.
 class Encoder {
@@ -110,8 +104,7 @@ public:
         if (verb_ == Verb::remove)
             return {RTM_DELQDISC, flags(verb_), header(ifindex_, class_handle(leaf.parent), 0)};
         // ffff: belongs to ingress; the kernel chooses a name where it is asked for none.
-        const std::uint32_t handle =
-            leaf.parent == last_class ? 0 : std::uint32_t{leaf.parent.minor} << 16;
+        const std::uint32_t handle = leaf.parent == last_class ? 0 : std::uint32_t{leaf.parent.minor} << 16;
         Message message(RTM_NEWQDISC, NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE,
                         header(ifindex_, class_handle(leaf.parent), handle));
         message.put(TCA_KIND, name(leaf.kind));
@@ -132,8 +125,7 @@ public:
         const std::uint32_t parent = shaped.parent ? class_handle(*shaped.parent) : root_qdisc;
         if (verb_ == Verb::remove)
             return {RTM_DELTCLASS, flags(verb_), header(ifindex_, 0, class_handle(shaped.id))};
-        Message message(RTM_NEWTCLASS, flags(verb_),
-                        header(ifindex_, parent, class_handle(shaped.id)));
+        Message message(RTM_NEWTCLASS, flags(verb_), header(ifindex_, parent, class_handle(shaped.id)));
         message.put(TCA_KIND, "htb");
         tc_htb_opt parameters{};
         parameters.rate = rate(shaped.shape.rate);
@@ -243,8 +235,7 @@ private:
 
     Message filter(const Preference& place, std::uint32_t handle) const
     {
-        return {static_cast<std::uint16_t>(verb_ == Verb::remove ? RTM_DELTFILTER : RTM_NEWTFILTER),
-                flags(verb_),
+        return {static_cast<std::uint16_t>(verb_ == Verb::remove ? RTM_DELTFILTER : RTM_NEWTFILTER), flags(verb_),
                 header(ifindex_, root_qdisc, handle,
                        TC_H_MAKE(std::uint32_t{place.preference} << 16, htons(place.protocol)))};
     }
@@ -256,8 +247,7 @@ private:
 
 class Describer {
 public:
-    Describer(Verb verb, const std::string& device, MacKey key)
-        : verb_(verb), device_(device), key_(key) {}
+    Describer(Verb verb, const std::string& device, MacKey key) : verb_(verb), device_(device), key_(key) {}
 
     std::string operator()(const RootQdisc&) const
     {
@@ -277,11 +267,10 @@ public:
             return start("class") + id;
         const Shape& shape = shaped.shape;
         const auto number = [](std::uint64_t count) { return std::to_string(count); };
-        return join(start("class"), "parent ",
-                    shaped.parent ? class_name(*shaped.parent) : std::string("1:"), " ", id,
-                    " htb rate ", number(shape.rate.count), "bps ceil ", number(shape.ceil.count),
-                    "bps burst ", number(shape.burst.count), "ticks cburst ",
-                    number(shape.cburst.count), "ticks quantum ", number(shape.quantum));
+        return join(start("class"), "parent ", shaped.parent ? class_name(*shaped.parent) : std::string("1:"), " ", id,
+                    " htb rate ", number(shape.rate.count), "bps ceil ", number(shape.ceil.count), "bps burst ",
+                    number(shape.burst.count), "ticks cburst ", number(shape.cburst.count), "ticks quantum ",
+                    number(shape.quantum));
     }
 
     std::string operator()(const Preference& place) const { return filter(place); }
@@ -308,8 +297,8 @@ public:
         if (verb_ == Verb::remove)
             return node(link.handle);
         const auto [offset, mask] = address_byte(key_, link.byte);
-        return join(node(link.handle), " link ", hex(link.to), ": hashkey mask ", mask_text(mask),
-                    " at ", std::to_string(offset));
+        return join(node(link.handle), " link ", hex(link.to), ": hashkey mask ", mask_text(mask), " at ",
+                    std::to_string(offset));
     }
 
     std::string operator()(const OtherFilter& other) const
@@ -327,8 +316,7 @@ private:
 
     std::string filter(const Preference& place) const
     {
-        return join(start("filter"), "parent 1: pref ", std::to_string(place.preference),
-                    " protocol ",
+        return join(start("filter"), "parent 1: pref ", std::to_string(place.preference), " protocol ",
                     place.protocol == any_protocol  ? "all"
                     : place.protocol == ip_protocol ? "ip"
                                                     : std::to_string(place.protocol));
@@ -353,8 +341,7 @@ std::uint32_t U32Handle::value() const
 
 U32Handle U32Handle::from(std::uint32_t value)
 {
-    return {static_cast<std::uint16_t>(value >> table_shift),
-            static_cast<std::uint8_t>(value >> bucket_shift),
+    return {static_cast<std::uint16_t>(value >> table_shift), static_cast<std::uint8_t>(value >> bucket_shift),
             static_cast<std::uint16_t>(value & 0xfff)};
 }
 
@@ -368,10 +355,7 @@ WordMask address_byte(MacKey key, unsigned index)
     return {offset, 0xff000000u >> 8 * (position - offset)};
 }
 
-const char* name(Leaf leaf)
-{
-    return leaf == Leaf::fq_codel ? "fq_codel" : leaf == Leaf::sfq ? "sfq" : "pfifo";
-}
+const char* name(Leaf leaf) { return leaf == Leaf::fq_codel ? "fq_codel" : leaf == Leaf::sfq ? "sfq" : "pfifo"; }
 
 Message encode(const Request& request, int ifindex, MacKey key)
 {

@@ -42,7 +42,9 @@ inline constexpr std::uint16_t our_preference = 10;
 inline constexpr std::uint16_t reserved_table = 0x7fe;
 inline constexpr std::uint16_t first_root_table = 0x800;
 
-struct RootQdisc { bool operator==(const RootQdisc&) const = default; };
+struct RootQdisc {
+    bool operator==(const RootQdisc&) const = default;
+};
 struct LeafQdisc { // added in place of any that is there
     ClassId parent;
     Leaf kind = Leaf::pfifo;
@@ -75,9 +77,9 @@ struct U32Match {
     bool operator==(const U32Match&) const = default;
 };
 struct U32Link {
-    U32Handle handle;      // table 0: the preference's root table
-    std::uint16_t to = 0;  // table
-    unsigned byte = 0;     // of the address, 0 … 5
+    U32Handle handle;     // table 0: the preference's root table
+    std::uint16_t to = 0; // table
+    unsigned byte = 0;    // of the address, 0 … 5
     bool operator==(const U32Link&) const = default;
 };
 struct OtherFilter {
@@ -87,8 +89,7 @@ struct OtherFilter {
     bool operator==(const OtherFilter&) const = default;
 };
 
-using Object = std::variant<RootQdisc, LeafQdisc, HtbClass, Preference, U32Table, U32Match, U32Link,
-                            OtherFilter>;
+using Object = std::variant<RootQdisc, LeafQdisc, HtbClass, Preference, U32Table, U32Match, U32Link, OtherFilter>;
 
 enum class Verb { add, change, remove };
 

@@ -29,8 +29,7 @@ Tree Translator::load(Picture picture)
 {
     Tree tree;
     const auto root = picture.qdiscs.find(TC_H_ROOT);
-    tree.root = root != picture.qdiscs.end() && root->second.handle == root_qdisc &&
-                root->second.kind == "htb" &&
+    tree.root = root != picture.qdiscs.end() && root->second.handle == root_qdisc && root->second.kind == "htb" &&
                 root->second.default_class == catchment_class.minor;
     // A default qdisc has no handle, and gives way by itself.
     other_root_ = !tree.root && root != picture.qdiscs.end() && root->second.handle != 0;
@@ -56,8 +55,7 @@ Tree Translator::load(Picture picture)
         tree.steering = addresses_.steering();
     // The catchment has the best there is, unless the tree is the stock driver's.
     if (const auto catchment = tree.classes.find(catchment_class);
-        catchment != tree.classes.end() &&
-        (!our_nodes_.empty() || catchment->second.leaf == Leaf::fq_codel))
+        catchment != tree.classes.end() && (!our_nodes_.empty() || catchment->second.leaf == Leaf::fq_codel))
         leaf_ = catchment->second.leaf;
     tree.leaf = leaf_.value_or(Leaf::pfifo);
     return tree;
@@ -70,19 +68,16 @@ std::vector<Reversible> Translator::translate(const Step& step)
             [this](const AddRoot&) { return add_root(); },
             [this](const AddFilters&) { return add_filters(); },
             [this](const AddClass& add) {
-                std::vector<Reversible> requests{
-                    {{Verb::add, htb(add.added)}, {{Verb::remove, htb(add.added)}}}};
+                std::vector<Reversible> requests{{{Verb::add, htb(add.added)}, {{Verb::remove, htb(add.added)}}}};
                 if (leaf_ && !add.added.inner)
                     std::ranges::move(leaf_of(add.added.id), std::back_inserter(requests));
                 return requests;
             },
             [](const ChangeClass& change) {
-                return std::vector<Reversible>{
-                    {{Verb::change, htb(change.to)}, {{Verb::change, htb(change.from)}}}};
+                return std::vector<Reversible>{{{Verb::change, htb(change.to)}, {{Verb::change, htb(change.from)}}}};
             },
             [](const RemoveClass& remove) {
-                Reversible request{{Verb::remove, htb(remove.removed)},
-                                   {{Verb::add, htb(remove.removed)}}};
+                Reversible request{{Verb::remove, htb(remove.removed)}, {{Verb::add, htb(remove.removed)}}};
                 if (const auto leaf = remove.removed.leaf; leaf && *leaf != Leaf::pfifo)
                     request.undo.push_back({Verb::add, LeafQdisc{remove.removed.id, *leaf}});
                 return std::vector<Reversible>{request};
@@ -128,20 +123,15 @@ std::vector<Reversible> Translator::add_root()
 // kernel takes the last one away when it is emptied, and no other: u32_delete, net/sched/cls_u32.c.)
 bool Translator::others_use_u32() const
 {
-    return has_other_u32_ ||
-           std::ranges::any_of(foreign_, [](const auto& at) { return at.kind == "u32"; });
+    return has_other_u32_ || std::ranges::any_of(foreign_, [](const auto& at) { return at.kind == "u32"; });
 }
 
 bool Translator::others_use_libvirt_preference() const
 {
-    return std::ranges::any_of(
-        foreign_, [](const auto& at) { return at.preference == libvirt_preference; });
+    return std::ranges::any_of(foreign_, [](const auto& at) { return at.preference == libvirt_preference; });
 }
 
-bool Translator::hides_tables() const
-{
-    return !has_our_preference_ && others_use_u32();
-}
+bool Translator::hides_tables() const { return !has_our_preference_ && others_use_u32(); }
 
 // u32's tables have one space of numbers for the whole qdisc, and the first preference to be made
 // gets the root table 800:, which libvirt must have. Where others have u32 filters, it is given away
@@ -151,8 +141,8 @@ bool Translator::must_give_way() const
     if (others_use_u32())
         return false;
     // Nothing is left at libvirt's preference but its root table: the next who empties it takes it along.
-    const bool unguarded = libvirt_protocol_ == libvirts.protocol && !has_reservation_ &&
-                           !others_use_libvirt_preference();
+    const bool unguarded =
+        libvirt_protocol_ == libvirts.protocol && !has_reservation_ && !others_use_libvirt_preference();
     return !libvirt_protocol_ || unguarded || our_root_table_ == first_root_table;
 }
 

@@ -33,8 +33,7 @@ public:
     // while others had u32 filters.
     bool hides_tables() const;
     // Numbered where ours, lowest first, are not.
-    static constexpr U32Table revealing_table{
-        reserved_table - 1, 256, {our_preference, any_protocol}};
+    static constexpr U32Table revealing_table{reserved_table - 1, 256, {our_preference, any_protocol}};
 
 private:
     std::vector<Reversible> add_root();

@@ -52,9 +52,9 @@ using std::chrono::microseconds;
 
 constexpr std::uint16_t sink_port = 9, echo_port = 7;
 constexpr int ethernet_header = 14, ipv4_header = 20, ipv6_header = 40, udp_header = 8;
-constexpr int no_limit = 256 << 20;    // bytes that may wait below one socket
-constexpr int batch = 64;              // messages of one call
-constexpr microseconds tick{500};      // of a flood
+constexpr int no_limit = 256 << 20;           // bytes that may wait below one socket
+constexpr int batch = 64;                     // messages of one call
+constexpr microseconds tick{500};             // of a flood
 constexpr duration<double> most_arrears{0.1}; // what a flood cannot send within it, it leaves out
 
 volatile std::sig_atomic_t stopped = 0;
@@ -180,8 +180,7 @@ int serve(const std::vector<std::string>& pids)
     const Descriptor home(checked(open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC), "own namespace"));
     std::vector<Descriptor> sinks, listeners;
     for (const std::string& pid : pids) {
-        const Descriptor there(
-            checked(open(("/proc/" + pid + "/ns/net").c_str(), O_RDONLY | O_CLOEXEC), "namespace"));
+        const Descriptor there(checked(open(("/proc/" + pid + "/ns/net").c_str(), O_RDONLY | O_CLOEXEC), "namespace"));
         checked(setns(there, CLONE_NEWNET), "setns");
         sinks.push_back(listening(SOCK_DGRAM, sink_port));
         listeners.push_back(listening(SOCK_STREAM, echo_port));
@@ -216,9 +215,9 @@ int serve(const std::vector<std::string>& pids)
 struct Target {
     Descriptor socket;
     double packets_per_second;
-    int frame, frames;        // bytes of a frame, frames of a packet
+    int frame, frames; // bytes of a frame, frames of a packet
     std::vector<char> payload;
-    double sent = 0;          // packets
+    double sent = 0; // packets
     double left_out = 0;
 };
 
@@ -315,10 +314,7 @@ void request(int flow)
         checked(-1, "send");
 }
 
-float microseconds_since(Clock::time_point start)
-{
-    return duration<float, std::micro>(Clock::now() - start).count();
-}
+float microseconds_since(Clock::time_point start) { return duration<float, std::micro>(Clock::now() - start).count(); }
 
 int ask(double seconds, int flows_each, const std::vector<std::string>& addresses)
 {

@@ -97,8 +97,8 @@ Guest random_guest(std::mt19937& chance)
     Guest guest;
     for (auto& byte : guest.uuid.bytes)
         byte = static_cast<std::uint8_t>(chance());
-    guest.mac = {{0x52, 0x54, 0x00, static_cast<std::uint8_t>(chance()),
-                  static_cast<std::uint8_t>(chance()), static_cast<std::uint8_t>(chance())}};
+    guest.mac = {{0x52, 0x54, 0x00, static_cast<std::uint8_t>(chance()), static_cast<std::uint8_t>(chance()),
+                  static_cast<std::uint8_t>(chance())}};
     return guest;
 }
 
@@ -133,9 +133,8 @@ public:
         : ifindex_(make_bridge(name)), directory_(state_dir), netlink_(tc::open_netlink())
     {
         const std::size_t heap_before = heap_used();
-        network_ = std::make_unique<FlooredNetwork>(
-            Network(name, name, Rate{average, {}, {}, {}}, Bytes{1500}),
-            tc::DeviceTree(netlink_, name, Direction::inbound), directory_);
+        network_ = std::make_unique<FlooredNetwork>(Network(name, name, Rate{average, {}, {}, {}}, Bytes{1500}),
+                                                    tc::DeviceTree(netlink_, name, Direction::inbound), directory_);
         network_->write_down();
         network_->reconcile();
         const std::uint64_t written_before = bytes_written();
@@ -185,8 +184,7 @@ public:
     {
         check(::send(socket_, buffer_.data(), buffer_.size(), 0) > 0, "cannot send");
         std::array<char, 4096> answer;
-        check(recv(socket_, answer.data(), answer.size(), 0) >=
-                  static_cast<ssize_t>(NLMSG_LENGTH(sizeof(nlmsgerr))),
+        check(recv(socket_, answer.data(), answer.size(), 0) >= static_cast<ssize_t>(NLMSG_LENGTH(sizeof(nlmsgerr))),
               "no answer");
         const auto* header = reinterpret_cast<const nlmsghdr*>(answer.data());
         check(static_cast<const nlmsgerr*>(NLMSG_DATA(header))->error == 0, "refused");
@@ -212,17 +210,14 @@ public:
     Bare(const Bare&) = delete;
     Bare& operator=(const Bare&) = delete;
 
-    BareMessages messages(const std::vector<tc::Request>& requests) const
-    {
-        return {socket_, ifindex_, requests};
-    }
+    BareMessages messages(const std::vector<tc::Request>& requests) const { return {socket_, ifindex_, requests}; }
 
     // What is asked for in the life of a guest's port, as our own code works it out.
     struct Life {
-        tc::Request less_for_others, add_class, add_filter;   // plug
-        tc::Request even_less_for_others, raise;              // a higher floor
-        tc::Request lower;                                    // the old floor; then less_for_others
-        tc::Request remove_filter, remove_class, as_before;   // unplug
+        tc::Request less_for_others, add_class, add_filter; // plug
+        tc::Request even_less_for_others, raise;            // a higher floor
+        tc::Request lower;                                  // the old floor; then less_for_others
+        tc::Request remove_filter, remove_class, as_before; // unplug
     };
     Life life_of(const Guest& guest)
     {
@@ -312,9 +307,9 @@ private:
 class Bench {
 public:
     explicit Bench(int ports)
-        : ports_(ports), ours_("ours" + std::to_string(ports), ports),
-          theirs_("bare" + std::to_string(ports), ports), pieces_("part" + std::to_string(ports), ports),
-          bare_(theirs_), staged_(pieces_), chance_(static_cast<unsigned>(ports) + 1)
+        : ports_(ports), ours_("ours" + std::to_string(ports), ports), theirs_("bare" + std::to_string(ports), ports),
+          pieces_("part" + std::to_string(ports), ports), bare_(theirs_), staged_(pieces_),
+          chance_(static_cast<unsigned>(ports) + 1)
     {
     }
 
@@ -335,8 +330,8 @@ public:
 
     void print(bool last) const
     {
-        std::printf(" {\"ports\": %d, \"heap_a_port\": %.0f, \"written_a_plug\": %.0f", ports_,
-                    ours_.heap_a_port(), ours_.written_a_plug());
+        std::printf(" {\"ports\": %d, \"heap_a_port\": %.0f, \"written_a_plug\": %.0f", ports_, ours_.heap_a_port(),
+                    ours_.written_a_plug());
         for (const auto& [operation, series] : results) {
             std::printf(",\n  \"%s\": {", operation.c_str());
             const char* between = "";
@@ -371,14 +366,18 @@ private:
         };
         const auto life = bare_.life_of(guest);
         using Requests = std::vector<tc::Request>;
-        pair("plug", [&] { ours_.network().plug(guest.uuid, guest.mac, floor_of_each, {}); },
-             Requests{life.less_for_others, life.add_class, life.add_filter});
-        pair("update", [&] { ours_.network().update(guest.uuid, other_floor); },
-             Requests{life.even_less_for_others, life.raise});
-        pair("update", [&] { ours_.network().update(guest.uuid, floor_of_each); },
-             Requests{life.lower, life.less_for_others});
-        pair("unplug", [&] { ours_.network().unplug(guest.uuid); },
-             Requests{life.remove_filter, life.remove_class, life.as_before});
+        pair(
+            "plug", [&] { ours_.network().plug(guest.uuid, guest.mac, floor_of_each, {}); },
+            Requests{life.less_for_others, life.add_class, life.add_filter});
+        pair(
+            "update", [&] { ours_.network().update(guest.uuid, other_floor); },
+            Requests{life.even_less_for_others, life.raise});
+        pair(
+            "update", [&] { ours_.network().update(guest.uuid, floor_of_each); },
+            Requests{life.lower, life.less_for_others});
+        pair(
+            "unplug", [&] { ours_.network().unplug(guest.uuid); },
+            Requests{life.remove_filter, life.remove_class, life.as_before});
     }
 
     // Where the time of ours goes.
@@ -431,10 +430,10 @@ void hold(int ports)
     std::mt19937 chance(static_cast<unsigned>(ports) + 1);
     const auto life = bare.life_of(random_guest(chance));
     using Requests = std::vector<tc::Request>;
-    for (const auto& requests : {Requests{life.less_for_others, life.add_class, life.add_filter},
-                                 Requests{life.even_less_for_others, life.raise},
-                                 Requests{life.lower, life.less_for_others},
-                                 Requests{life.remove_filter, life.remove_class, life.as_before}}) {
+    for (const auto& requests :
+         {Requests{life.less_for_others, life.add_class, life.add_filter},
+          Requests{life.even_less_for_others, life.raise}, Requests{life.lower, life.less_for_others},
+          Requests{life.remove_filter, life.remove_class, life.as_before}}) {
         const BareMessages messages = bare.messages(requests);
         for (const char byte : messages.bytes())
             std::printf("%02x", static_cast<unsigned char>(byte));

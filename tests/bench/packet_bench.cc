@@ -99,8 +99,8 @@ std::uint8_t any_byte(Random& random) { return static_cast<std::uint8_t>(random(
 
 MacAddress sequential_address(unsigned number, Random&)
 {
-    return {{0x52, 0x54, 0, static_cast<std::uint8_t>(number >> 16),
-             static_cast<std::uint8_t>(number >> 8), static_cast<std::uint8_t>(number)}};
+    return {{0x52, 0x54, 0, static_cast<std::uint8_t>(number >> 16), static_cast<std::uint8_t>(number >> 8),
+             static_cast<std::uint8_t>(number)}};
 }
 
 // As libvirt makes them.
@@ -247,15 +247,13 @@ void add_flat_list(tc::Netlink& netlink, const Scene& scene)
         const tc::U32Handle handle{static_cast<std::uint16_t>(tc::first_root_table + list), 0,
                                    static_cast<std::uint16_t>(1 + i % most_nodes)};
         const auto& [mac, id] = scene.targets[i];
-        messages.push_back(tc::encode({tc::Verb::add, tc::U32Match{handle, mac, id}}, scene.ifindex,
-                                      tc::MacKey::destination));
+        messages.push_back(
+            tc::encode({tc::Verb::add, tc::U32Match{handle, mac, id}}, scene.ifindex, tc::MacKey::destination));
         auto* header = static_cast<tcmsg*>(NLMSG_DATA(messages.back().header()));
-        header->tcm_info = TC_H_MAKE((std::uint32_t{tc::our_preference} + list) << 16,
-                                     htons(tc::any_protocol));
+        header->tcm_info = TC_H_MAKE((std::uint32_t{tc::our_preference} + list) << 16, htons(tc::any_protocol));
     }
     for (const auto& answer : netlink.transact(messages))
-        check(answer.error == 0,
-              "flat list: " + std::string(std::strerror(answer.error)) + " " + answer.text);
+        check(answer.error == 0, "flat list: " + std::string(std::strerror(answer.error)) + " " + answer.text);
 }
 
 void plug_all(const std::shared_ptr<tc::Netlink>& netlink, Scene& scene)
@@ -417,16 +415,15 @@ void check_counters(const Scene& scene)
                  return;
              ++seen;
              const auto packets = rtnl_tc_get_stat(at, RTNL_TC_PACKETS);
-             check(packets == scene.sent[minor],
-                   scene.device + ": class 1:" + std::to_string(minor) + " saw " + std::to_string(packets) +
-                       " frames instead of " + std::to_string(scene.sent[minor]));
+             check(packets == scene.sent[minor], scene.device + ": class 1:" + std::to_string(minor) + " saw " +
+                                                     std::to_string(packets) + " frames instead of " +
+                                                     std::to_string(scene.sent[minor]));
          });
     check(seen == scene.ports + 1, scene.device + ": classes are missing");
     each([&](nl_cache** cache) { return rtnl_qdisc_alloc_cache(socket.get(), cache); },
          [&](rtnl_tc* at) {
              if (rtnl_tc_get_ifindex(at) == scene.ifindex)
-                 check(rtnl_tc_get_stat(at, RTNL_TC_DROPS) == 0 &&
-                           rtnl_tc_get_stat(at, RTNL_TC_OVERLIMITS) == 0,
+                 check(rtnl_tc_get_stat(at, RTNL_TC_DROPS) == 0 && rtnl_tc_get_stat(at, RTNL_TC_OVERLIMITS) == 0,
                        scene.device + ": frames were dropped or delayed");
          });
 }
@@ -493,8 +490,8 @@ void stay_on_this_processor()
 
 void no_ipv6()
 {
-    const std::unique_ptr<FILE, int (*)(FILE*)> file(
-        std::fopen("/proc/sys/net/ipv6/conf/default/disable_ipv6", "w"), std::fclose);
+    const std::unique_ptr<FILE, int (*)(FILE*)> file(std::fopen("/proc/sys/net/ipv6/conf/default/disable_ipv6", "w"),
+                                                     std::fclose);
     if (file)
         std::fputs("1", file.get());
 }
@@ -510,8 +507,7 @@ void run(std::chrono::seconds time, const std::vector<unsigned>& sizes, const st
         scenes.push_back({kind, filters, devices.back(), ports});
     };
     for (const unsigned ports : sizes) {
-        check(ports > 0 && ports <= most_ports,
-              "a number of ports is from 1 to " + std::to_string(most_ports));
+        check(ports > 0 && ports <= most_ports, "a number of ports is from 1 to " + std::to_string(most_ports));
         for (const auto& kind : chosen_kinds) {
             check(kinds.contains(kind), "no such kind of addresses: " + kind);
             add_scene(kind, "ours", ports);

@@ -11,10 +11,7 @@
 
 namespace {
 
-bool is_setting(const char* path)
-{
-    return std::string_view(path).ends_with("/bridge/vlan_filtering");
-}
+bool is_setting(const char* path) { return std::string_view(path).ends_with("/bridge/vlan_filtering"); }
 
 template <class Function>
 Function real(const char* name)
@@ -37,6 +34,5 @@ extern "C" int open64(const char* path, int flags, ...)
     va_start(arguments, flags);
     const mode_t mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(arguments, mode_t) : 0;
     va_end(arguments);
-    return real<int (*)(const char*, int, mode_t)>("open64")(is_setting(path) ? "/dev/null" : path,
-                                                             flags, mode);
+    return real<int (*)(const char*, int, mode_t)>("open64")(is_setting(path) ? "/dev/null" : path, flags, mode);
 }

@@ -56,7 +56,6 @@ int register_connect_driver(ConnectDriver* driver, bool set_shared_drivers)
 
 extern "C" __attribute__((visibility("default"))) void* dlsym(void* library, const char* name) noexcept
 {
-    return std::string_view(name) == "virRegisterConnectDriver"
-               ? reinterpret_cast<void*>(&register_connect_driver)
-               : look_up(library, name);
+    return std::string_view(name) == "virRegisterConnectDriver" ? reinterpret_cast<void*>(&register_connect_driver)
+                                                                : look_up(library, name);
 }

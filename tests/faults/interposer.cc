@@ -40,9 +40,8 @@ namespace {
 
 constexpr char control_path[] = "/run/sandbox/interposer";
 constexpr char host[] = "libvirtd";
-constexpr const char* state_folders[] = {"/run/libvirt/", "/etc/libvirt/",
-                                         "/sys/class/net/", "/sys/devices/virtual/net/",
-                                         "/proc/sys/net/"};
+constexpr const char* state_folders[] = {"/run/libvirt/", "/etc/libvirt/", "/sys/class/net/",
+                                         "/sys/devices/virtual/net/", "/proc/sys/net/"};
 constexpr char our_state[] = "/run/libvirt/network-floor";
 constexpr char extended_text[] = "refused by the test"; // interposer.py looks for it
 
@@ -83,9 +82,9 @@ struct Control {
 
 Control* control = nullptr;
 pid_t own_pid = 0;
-char our_folder[4096];               // of the modules that the daemon was told to load
-thread_local int within_ours = 0;    // in a library's function that our module called
-std::atomic<int> our_socket = -1;    // where a message was failed last, and which
+char our_folder[4096];            // of the modules that the daemon was told to load
+thread_local int within_ours = 0; // in a library's function that our module called
+std::atomic<int> our_socket = -1; // where a message was failed last, and which
 std::atomic<std::uint32_t> our_sequence = 0;
 
 template <class Function>
@@ -128,8 +127,7 @@ bool is_ours(void* caller)
 {
     Dl_info info{};
     return within_ours > 0 ||
-           (dladdr(caller, &info) &&
-            std::strncmp(info.dli_fname, our_folder, std::strlen(our_folder)) == 0);
+           (dladdr(caller, &info) && std::strncmp(info.dli_fname, our_folder, std::strlen(our_folder)) == 0);
 }
 
 // The event loop runs in the process's first thread; calls and the daemon's start and reload do not.
@@ -161,9 +159,8 @@ bool pass(const std::string& text, std::uint32_t flags)
 bool holds_state(const std::string& path)
 {
     const auto starts = [&path](const char* head) { return path.starts_with(head); };
-    return std::any_of(std::begin(state_folders), std::end(state_folders), starts) &&
-           !starts("/run/libvirt/common") && !path.ends_with(".pid") &&
-           path.find("-sock") == std::string::npos;
+    return std::any_of(std::begin(state_folders), std::end(state_folders), starts) && !starts("/run/libvirt/common") &&
+           !path.ends_with(".pid") && path.find("-sock") == std::string::npos;
 }
 
 std::string path_of(int file)
@@ -185,19 +182,16 @@ bool counts(const std::string& path, bool changes, void* caller)
 
 // Makes the call, or what is to become of it. Half of it can be done only of a write.
 template <class Call, class Half>
-auto at_point(const char* what, const std::string& path, bool changes, void* caller, Call call,
-              Half half) -> decltype(call())
+auto at_point(const char* what, const std::string& path, bool changes, void* caller, Call call, Half half)
+    -> decltype(call())
 {
     constexpr bool writes = !std::is_null_pointer_v<Half>;
     constexpr std::uint32_t flags = writes ? std::uint32_t{is_write} : 0;
     if (!counts(path, changes, caller) || !pass(std::string(what) + ' ' + path, flags))
         return call();
     switch (control->mode) {
-    case Mode::kill_before:
-        die();
-    case Mode::kill_after:
-        call();
-        die();
+    case Mode::kill_before: die();
+    case Mode::kill_after: call(); die();
     case Mode::kill_torn:
         if constexpr (writes)
             half();
@@ -211,8 +205,7 @@ auto at_point(const char* what, const std::string& path, bool changes, void* cal
         }
         errno = static_cast<int>(control->error);
         return -1;
-    default:
-        return call();
+    default: return call();
     }
 }
 
@@ -231,10 +224,7 @@ int opened(const char* path, int flags, void* caller, Open open)
     return at_point(changes ? "create" : "open", path, changes, caller, open);
 }
 
-mode_t mode_of(int flags, va_list arguments)
-{
-    return flags & (O_CREAT | O_TMPFILE) ? va_arg(arguments, mode_t) : 0;
-}
+mode_t mode_of(int flags, va_list arguments) { return flags & (O_CREAT | O_TMPFILE) ? va_arg(arguments, mode_t) : 0; }
 
 // --- netlink ------------------------------------------------------------------------------------
 
@@ -243,8 +233,7 @@ bool is_route_socket(int file)
     int domain = 0, protocol = -1;
     socklen_t size = sizeof domain;
     return getsockopt(file, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 && domain == AF_NETLINK &&
-           getsockopt(file, SOL_SOCKET, SO_PROTOCOL, &protocol, &size) == 0 &&
-           protocol == NETLINK_ROUTE;
+           getsockopt(file, SOL_SOCKET, SO_PROTOCOL, &protocol, &size) == 0 && protocol == NETLINK_ROUTE;
 }
 
 std::vector<char> gather(const msghdr& message)
@@ -279,8 +268,7 @@ ssize_t send_ours(int file, const msghdr* message, Send send)
     bool refused = false;
     const auto messages = messages_in(bytes);
     for (nlmsghdr* each : messages) {
-        if (!pass("netlink " + std::to_string(each->nlmsg_type), is_netlink) ||
-            control->mode != Mode::fault)
+        if (!pass("netlink " + std::to_string(each->nlmsg_type), is_netlink) || control->mode != Mode::fault)
             continue;
         // A message that is not refused has an answer only if it is the last of the send.
         our_sequence = (control->fault == Fault::error ? each : messages.back())->nlmsg_seq;
@@ -353,8 +341,7 @@ ssize_t receive_ours(msghdr* message, Receive receive)
             return answer->nlmsg_type == NLMSG_ERROR
                        ? static_cast<ssize_t>(rewrite_error(answer, message->msg_iov[0].iov_len))
                        : size;
-        case Fault::cut:
-            return size - static_cast<ssize_t>(cut_off);
+        case Fault::cut: return size - static_cast<ssize_t>(cut_off);
         case Fault::wrong_sequence:
             for (auto left = static_cast<int>(size); NLMSG_OK(answer, static_cast<unsigned>(left));
                  answer = NLMSG_NEXT(answer, left))
@@ -364,8 +351,7 @@ ssize_t receive_ours(msghdr* message, Receive receive)
             our_socket = -1;
             errno = ENOBUFS;
             return -1;
-        default:
-            continue; // it never came
+        default: continue; // it never came
         }
     }
 }
@@ -411,8 +397,7 @@ EXPORTED ssize_t write(int file, const void* data, size_t size)
     const auto call = [&] { return real(file, data, size); };
     if (!armed())
         return call();
-    return at_point("write", path_of(file), true, CALLER, call,
-                    [&] { return real(file, data, size / 2); });
+    return at_point("write", path_of(file), true, CALLER, call, [&] { return real(file, data, size / 2); });
 }
 
 EXPORTED ssize_t pwrite64(int file, const void* data, size_t size, off64_t offset)
@@ -421,8 +406,7 @@ EXPORTED ssize_t pwrite64(int file, const void* data, size_t size, off64_t offse
     const auto call = [&] { return real(file, data, size, offset); };
     if (!armed())
         return call();
-    return at_point("pwrite", path_of(file), true, CALLER, call,
-                    [&] { return real(file, data, size / 2, offset); });
+    return at_point("pwrite", path_of(file), true, CALLER, call, [&] { return real(file, data, size / 2, offset); });
 }
 
 EXPORTED int fsync(int file)
@@ -490,8 +474,8 @@ EXPORTED int ioctl(int file, unsigned long request, ...) noexcept
     void* argument = va_arg(arguments, void*);
     va_end(arguments);
     const auto call = [&] { return real(file, request, argument); };
-    const bool changes = request == SIOCSIFFLAGS || request == SIOCSIFHWADDR ||
-                         request == SIOCSIFMTU || (request >= SIOCBRADDBR && request <= SIOCBRDELIF);
+    const bool changes = request == SIOCSIFFLAGS || request == SIOCSIFHWADDR || request == SIOCSIFMTU ||
+                         (request >= SIOCBRADDBR && request <= SIOCBRDELIF);
     if (!changes || !armed() || control->scope != Scope::changes)
         return call();
     char text[32];
@@ -555,7 +539,7 @@ EXPORTED ssize_t recvmsg(int file, msghdr* message, int flags)
 EXPORTED int poll(pollfd* files, nfds_t count, int timeout)
 {
     NEXT(poll);
-    const bool quick = armed() && control->mode == Mode::fault && control->quick && count == 1 &&
-                       files[0].fd == our_socket;
+    const bool quick =
+        armed() && control->mode == Mode::fault && control->quick && count == 1 && files[0].fd == our_socket;
     return real(files, count, quick ? 0 : timeout);
 }

@@ -12,12 +12,12 @@ std::string format(const std::vector<DomainPort>& ports)
 {
     std::string xml = "<domstatus><domain><devices>";
     for (const DomainPort& port : ports) {
-        xml += "<interface><mac address='" + port.mac.text() + "'/><source network='" +
-               escape_xml(port.network) + "' portid='" + port.uuid.text() + "'/><actual>";
+        xml += "<interface><mac address='" + port.mac.text() + "'/><source network='" + escape_xml(port.network) +
+               "' portid='" + port.uuid.text() + "'/><actual>";
         if (port.id)
             xml += "<class id='" + std::to_string(port.id->minor) + "'/>";
-        xml += "<bandwidth><inbound floor='" + std::to_string(port.floor.count) +
-               "'/></bandwidth></actual></interface>";
+        xml +=
+            "<bandwidth><inbound floor='" + std::to_string(port.floor.count) + "'/></bandwidth></actual></interface>";
     }
     return xml + "</devices></domain></domstatus>";
 }
@@ -35,8 +35,8 @@ void try_status(std::string_view xml)
     REQUIRE(again.size() == ports->size());
     for (std::size_t i = 0; i < again.size(); ++i) {
         const DomainPort &a = (*ports)[i], &b = again[i];
-        REQUIRE(without_breaks(a.network) == b.network && a.uuid == b.uuid && a.mac == b.mac &&
-                a.floor == b.floor && a.id == b.id);
+        REQUIRE(without_breaks(a.network) == b.network && a.uuid == b.uuid && a.mac == b.mac && a.floor == b.floor &&
+                a.id == b.id);
     }
 }
 

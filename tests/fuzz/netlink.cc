@@ -136,9 +136,7 @@ private:
 void try_answers(Netlink& netlink)
 {
     Translator translator;
-    const auto have = attempt([&] {
-        return translator.load(read_picture(netlink, ifindex, MacKey::destination));
-    });
+    const auto have = attempt([&] { return translator.load(read_picture(netlink, ifindex, MacKey::destination)); });
     if (!have)
         return;
     Tree want = wanted();

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //
 // Network XML: what is read from it, what the stock driver is given, what is put back.
-#include "fuzz.h"
 #include "virfloor/network_xml.h"
+#include "fuzz.h"
 #include "virfloor/xml.h"
 
 namespace virfloor::fuzz {
@@ -20,8 +20,8 @@ std::string format(const NetworkDescription& network)
 {
     return "<network>\n  <name>" + escape_xml(network.name) + "</name>\n  <forward mode='" +
            escape_xml(without_breaks(network.forward)) + "'/>\n  <bridge name='" +
-           escape_xml(without_breaks(network.bridge)) + "'/>\n  <mtu size='" +
-           std::to_string(network.mtu.count) + "'/>\n  <ip address='10.0.0.1'>\n  </ip>\n</network>\n";
+           escape_xml(without_breaks(network.bridge)) + "'/>\n  <mtu size='" + std::to_string(network.mtu.count) +
+           "'/>\n  <ip address='10.0.0.1'>\n  </ip>\n</network>\n";
 }
 
 void require_put_back(const NetworkDescription& network)

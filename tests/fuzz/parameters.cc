@@ -17,10 +17,9 @@ namespace {
 
 using plugin::Parameters;
 
-constexpr std::array names{
-    VIR_NETWORK_PORT_BANDWIDTH_IN_FLOOR,   VIR_NETWORK_PORT_BANDWIDTH_IN_AVERAGE,
-    VIR_NETWORK_PORT_BANDWIDTH_IN_PEAK,    VIR_NETWORK_PORT_BANDWIDTH_IN_BURST,
-    VIR_NETWORK_PORT_BANDWIDTH_OUT_AVERAGE};
+constexpr std::array names{VIR_NETWORK_PORT_BANDWIDTH_IN_FLOOR, VIR_NETWORK_PORT_BANDWIDTH_IN_AVERAGE,
+                           VIR_NETWORK_PORT_BANDWIDTH_IN_PEAK, VIR_NETWORK_PORT_BANDWIDTH_IN_BURST,
+                           VIR_NETWORK_PORT_BANDWIDTH_OUT_AVERAGE};
 
 bool is_floor(const virTypedParameter& at)
 {
@@ -32,19 +31,14 @@ virTypedParameter make(FuzzedDataProvider& input)
     virTypedParameter made;
     std::memset(&made, 0, sizeof made);
     const auto choice = input.ConsumeIntegralInRange<std::size_t>(0, names.size());
-    const std::string name = choice < names.size()
-                                 ? names[choice]
-                                 : input.ConsumeRandomLengthString(sizeof made.field);
+    const std::string name = choice < names.size() ? names[choice] : input.ConsumeRandomLengthString(sizeof made.field);
     name.copy(made.field, sizeof made.field); // without a NUL if it fills the field
     made.type = input.ConsumeBool() ? int{VIR_TYPED_PARAM_UINT} : input.ConsumeIntegral<int>();
     made.value.ul = input.ConsumeIntegral<std::uint64_t>();
     return made;
 }
 
-bool same(const virTypedParameter& a, const virTypedParameter& b)
-{
-    return std::memcmp(&a, &b, sizeof a) == 0;
-}
+bool same(const virTypedParameter& a, const virTypedParameter& b) { return std::memcmp(&a, &b, sizeof a) == 0; }
 
 void try_split(std::span<const virTypedParameter> list, int count)
 {

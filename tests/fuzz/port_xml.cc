@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //
 // Port XML: what is read from it, what the stock driver is given, what is put back.
-#include "fuzz.h"
 #include "virfloor/port_xml.h"
+#include "fuzz.h"
 
 namespace virfloor::fuzz {
 namespace {
@@ -45,8 +45,7 @@ void require_put_back(const PortDescription& port)
     REQUIRE(again.floor() == floor && again.class_id == id);
     if (const auto& before = port.bandwidth.inbound; before && before->average) {
         const auto& after = again.bandwidth.inbound;
-        REQUIRE(after->average == before->average && after->peak == before->peak &&
-                after->burst == before->burst);
+        REQUIRE(after->average == before->average && after->peak == before->peak && after->burst == before->burst);
     }
     REQUIRE(with_floor(with, floor, id) == with);
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //
 // Our status files: what is trusted can be promised again, and written again.
-#include "support.h"
 #include "fuzz.h"
+#include "support.h"
 #include "virfloor/status.h"
 #include "virfloor/xml.h"
 
@@ -44,9 +44,7 @@ void try_status(std::string_view text, const StatusDirectory& directory)
 
     Network network(saved->name, saved->bridge, saved->limits, saved->mtu);
     for (const Port& port : saved->ports) {
-        const auto restored = attempt([&] {
-            return network.restore(port.uuid, port.mac, port.floor, port.id);
-        });
+        const auto restored = attempt([&] { return network.restore(port.uuid, port.mac, port.floor, port.id); });
         if (!restored)
             return; // more than the kernel can count
         REQUIRE(*restored == port);
@@ -55,8 +53,8 @@ void try_status(std::string_view text, const StatusDirectory& directory)
     if (!attempt([&] { return directory.save(network, saved->ifindex), 0; }))
         return;
     const auto again = directory.load(saved->name);
-    REQUIRE(again && again->name == saved->name && again->ifindex == saved->ifindex &&
-            again->mtu == saved->mtu && again->limits == saved->limits);
+    REQUIRE(again && again->name == saved->name && again->ifindex == saved->ifindex && again->mtu == saved->mtu &&
+            again->limits == saved->limits);
     REQUIRE(sorted(again->ports) == sorted(saved->ports));
     directory.remove(saved->name);
 }

@@ -61,10 +61,9 @@ TEST(ParseBandwidth, TakesTheGreatestNumbersAndNoMore)
     EXPECT_EQ(parse("<inbound average='" + most_rate + "' burst='" + most_burst + "'/>").inbound,
               rate(std::uint64_t{1} << 54, 0, 0, std::uint64_t{1} << 53));
     for (const char* name : {"average", "peak", "floor"})
-        EXPECT_REFUSED(config_unsupported, parse("<inbound average='1' " + std::string(name) +
-                                                 (std::string(name) == "average" ? "2" : "") +
-                                                 "='18014398509481985'/>" +
-                                                 "<outbound average='18014398509481985'/>"));
+        EXPECT_REFUSED(config_unsupported,
+                       parse("<inbound average='1' " + std::string(name) + (std::string(name) == "average" ? "2" : "") +
+                             "='18014398509481985'/>" + "<outbound average='18014398509481985'/>"));
     EXPECT_REFUSED(config_unsupported, parse("<inbound average='1' peak='18014398509481985'/>"));
     EXPECT_REFUSED(config_unsupported, parse("<inbound floor='18014398509481985'/>"));
     EXPECT_REFUSED(config_unsupported, parse("<inbound average='1' burst='9007199254740993'/>"));
@@ -76,9 +75,7 @@ TEST(ParseBandwidth, RefusesWhatIsNoNumber)
                              "99999999999999999999999999999999", "&#x663;"}) {
         for (const char* name : {"average", "peak", "floor", "burst"}) {
             const std::string other = std::string(name) == "average" ? "" : " average='1'";
-            const auto error = error_of([&] {
-                parse("<inbound" + other + " " + name + "='" + text + "'/>");
-            });
+            const auto error = error_of([&] { parse("<inbound" + other + " " + name + "='" + text + "'/>"); });
             EXPECT_EQ(error.refusal(), Refusal::config_unsupported) << name << " '" << text << "'";
             EXPECT_THAT(error.what(), HasSubstr(name));
         }
@@ -114,8 +111,7 @@ TEST(FormatBandwidth, PrintsAsLibvirtDoes)
               "  </bandwidth>\n");
     EXPECT_EQ(format_bandwidth({{}, rate(128, 256)}, {}, 0),
               "<bandwidth>\n  <outbound average='128' peak='256'/>\n</bandwidth>\n");
-    EXPECT_EQ(format_bandwidth({rate(0, 0, 9), {}}, {}, 0),
-              "<bandwidth>\n  <inbound floor='9'/>\n</bandwidth>\n");
+    EXPECT_EQ(format_bandwidth({rate(0, 0, 9), {}}, {}, 0), "<bandwidth>\n  <inbound floor='9'/>\n</bandwidth>\n");
 }
 
 TEST(FormatBandwidth, LeavesOutADirectionWithoutRate)
@@ -135,8 +131,8 @@ TEST(FormatBandwidth, IsReadBackAsItWas)
     std::mt19937_64 random(2);
     for (int i = 0; i < 500; ++i) {
         Bandwidth bandwidth;
-        bandwidth.inbound = rate(1 + random() % max_rate.count, random() % max_rate.count,
-                                 random() % max_rate.count, random() % max_burst.count);
+        bandwidth.inbound = rate(1 + random() % max_rate.count, random() % max_rate.count, random() % max_rate.count,
+                                 random() % max_burst.count);
         if (i % 2)
             bandwidth.outbound = rate(1 + random() % 100);
         const auto text = format_bandwidth(bandwidth, {}, 4);

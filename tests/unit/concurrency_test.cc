@@ -28,9 +28,9 @@ protected:
 
     std::unique_ptr<FlooredNetwork> make()
     {
-        auto network = std::make_unique<FlooredNetwork>(
-            Network("tenants", "virbr7", {{100'000}, {}, {}, {}}, {1500}),
-            tc::DeviceTree(netlink_, "virbr7", Direction::inbound), directory_);
+        auto network =
+            std::make_unique<FlooredNetwork>(Network("tenants", "virbr7", {{100'000}, {}, {}, {}}, {1500}),
+                                             tc::DeviceTree(netlink_, "virbr7", Direction::inbound), directory_);
         network->write_down();
         network->reconcile();
         return network;

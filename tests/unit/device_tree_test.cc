@@ -77,8 +77,8 @@ TEST_F(DeviceTreeTest, MakesATree)
 
 TEST_F(DeviceTreeTest, TakesTheNextBestLeaf)
 {
-    for (const auto& [missing, kind] : {std::pair<std::set<std::string>, std::string>{{"fq_codel"}, "sfq"},
-                                        {{"fq_codel", "sfq"}, ""}}) {
+    for (const auto& [missing, kind] :
+         {std::pair<std::set<std::string>, std::string>{{"fq_codel"}, "sfq"}, {{"fq_codel", "sfq"}, ""}}) {
         kernel_.clear();
         kernel_.missing_kinds = missing;
         tree_ = DeviceTree(netlink_, "virbr7", Direction::inbound);
@@ -205,10 +205,12 @@ TEST_F(EachMessage, OfAnUnplugDoneWithoutAnswer)
 TEST_F(EachMessage, OfManyUnplugsThatEmptyATableRefused)
 {
     plug(1, 10, 256);
-    expect_taken_back([&] {
-        for (unsigned i = 1; i < 11; ++i)
-            network_.unplug(uuid(i));
-    }, refused);
+    expect_taken_back(
+        [&] {
+            for (unsigned i = 1; i < 11; ++i)
+                network_.unplug(uuid(i));
+        },
+        refused);
 }
 TEST_F(EachMessage, OfAnUpdateRefused)
 {
@@ -234,9 +236,7 @@ TEST_F(DeviceTreeTest, AStartIsTakenBackWhereNoLeafIsAnswered)
 {
     plug(1, 3);
     // Twelve messages make the tree; the next asks for the leaf.
-    kernel_.fault = [](std::size_t at, const nlmsghdr&) {
-        return at == 12 ? std::optional(lost) : std::nullopt;
-    };
+    kernel_.fault = [](std::size_t at, const nlmsghdr&) { return at == 12 ? std::optional(lost) : std::nullopt; };
     EXPECT_EQ(error_of([&] { reconcile(); }).system_errno(), ETIMEDOUT);
     EXPECT_EQ(kernel_.picture(), "");
 }
@@ -316,7 +316,8 @@ TEST_F(DeviceTreeTest, LeavesQemusFiltersAloneAndFollowsThem)
     reconcile();
     expect_in_step();
     EXPECT_EQ(std::count_if(kernel_.nodes.begin(), kernel_.nodes.end(),
-                            [](const auto& at) { return at.second.preference == 2; }), 1);
+                            [](const auto& at) { return at.second.preference == 2; }),
+              1);
 }
 
 // With QEMU's filter in place the tables of a deleted preference live on in the kernel, with the
@@ -365,7 +366,8 @@ TEST_F(DeviceTreeTest, TakesOverAStockTree)
     expect_in_step();
     EXPECT_TRUE(kernel_.others.empty());
     EXPECT_EQ(std::count_if(kernel_.nodes.begin(), kernel_.nodes.end(),
-                            [](const auto& at) { return at.second.preference == 2; }), 0);
+                            [](const auto& at) { return at.second.preference == 2; }),
+              0);
     EXPECT_EQ(kernel_.qdiscs.at(0x10003).kind, "fq_codel");
     EXPECT_EQ(reconcile(), 0u);
 }

@@ -36,8 +36,7 @@ int __real_open64(const char*, int, mode_t);
 ssize_t __real_pwrite64(int, const void*, size_t, off64_t);
 int __real_fdatasync(int);
 int __real_rename(const char*, const char*);
-gboolean __real_g_file_set_contents_full(const gchar*, const gchar*, gssize, GFileSetContentsFlags, int,
-                                         GError**);
+gboolean __real_g_file_set_contents_full(const gchar*, const gchar*, gssize, GFileSetContentsFlags, int, GError**);
 
 int __wrap_open64(const char* path, int flags, ...)
 {
@@ -69,8 +68,7 @@ gboolean __wrap_g_file_set_contents_full(const gchar* path, const gchar* content
     if (!fails("g_file_set_contents_full"))
         return __real_g_file_set_contents_full(path, contents, size, flags, mode, error);
     const int number = errno;
-    g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(number), "cannot write %s: %s", path,
-                g_strerror(number));
+    g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(number), "cannot write %s: %s", path, g_strerror(number));
     errno = number;
     return FALSE;
 }

@@ -278,7 +278,9 @@ void FakeKernel::htb_class(const nlmsghdr& message)
     classes[header.tcm_handle] = {below_root ? TC_H_ROOT : header.tcm_parent,
                                   value_of<std::uint64_t>(options, TCA_HTB_RATE64).value_or(parameters->rate.rate),
                                   value_of<std::uint64_t>(options, TCA_HTB_CEIL64).value_or(parameters->ceil.rate),
-                                  parameters->buffer, parameters->cbuffer, parameters->quantum};
+                                  parameters->buffer,
+                                  parameters->cbuffer,
+                                  parameters->quantum};
     // A class that gets a child loses its queue.
     qdiscs.erase(below_root ? 0 : header.tcm_parent);
 }
@@ -397,8 +399,8 @@ void FakeKernel::u32(const nlmsghdr& message, std::uint16_t preference, std::uin
         throw Refused{EINVAL, "Specified hash table not found"};
     if (!options.contains(TCA_U32_SEL) || options.at(TCA_U32_SEL).size() < sizeof(tc_u32_sel))
         throw Refused{EINVAL, "Selector not specified"};
-    Node node{preference, value_of<std::uint32_t>(options, TCA_U32_CLASSID).value_or(0), 0,
-              options.at(TCA_U32_SEL), "u32"};
+    Node node{preference, value_of<std::uint32_t>(options, TCA_U32_CLASSID).value_or(0), 0, options.at(TCA_U32_SEL),
+              "u32"};
     if (const auto link = value_of<std::uint32_t>(options, TCA_U32_LINK)) {
         node.link_to = table_of(*link);
         if (!tables.contains(node.link_to) || node.link_to >= 0x800)
@@ -419,7 +421,8 @@ void FakeKernel::add_u32(std::uint16_t preference, std::uint16_t protocol, MacAd
     selector.flags = TC_U32_TERMINAL;
     selector.nkeys = 2;
     tc_u32_key keys[2]{};
-    keys[0] = {htonl(0xffffffff), htonl(static_cast<std::uint32_t>(b[2] << 24 | b[3] << 16 | b[4] << 8 | b[5])), -12, 0};
+    keys[0] = {htonl(0xffffffff), htonl(static_cast<std::uint32_t>(b[2] << 24 | b[3] << 16 | b[4] << 8 | b[5])), -12,
+               0};
     keys[1] = {htonl(0xffff), htonl(static_cast<std::uint32_t>(b[0] << 8 | b[1])), -16, 0};
     Datagram body(sizeof selector + sizeof keys);
     std::memcpy(body.data(), &selector, sizeof selector);
@@ -475,7 +478,8 @@ void FakeKernel::dump(const nlmsghdr& message)
     if (message.nlmsg_type == RTM_GETTCLASS)
         for (const auto& [handle, seen] : classes) {
             const auto leaf = qdiscs.find(handle);
-            Builder built = object(RTM_NEWTCLASS, seen.parent, handle, leaf == qdiscs.end() ? 0 : leaf->second.handle, "htb");
+            Builder built =
+                object(RTM_NEWTCLASS, seen.parent, handle, leaf == qdiscs.end() ? 0 : leaf->second.handle, "htb");
             tc_htb_opt parameters{};
             parameters.rate.rate = static_cast<std::uint32_t>(std::min<std::uint64_t>(seen.rate, UINT32_MAX));
             parameters.ceil.rate = static_cast<std::uint32_t>(std::min<std::uint64_t>(seen.ceil, UINT32_MAX));
@@ -494,8 +498,8 @@ void FakeKernel::dump(const nlmsghdr& message)
     if (message.nlmsg_type == RTM_GETTFILTER)
         for (const auto& [number, seen] : preferences) {
             const auto filter = [&, number = number, &seen = seen](std::uint32_t handle) {
-                return object(RTM_NEWTFILTER, 0x10000, handle,
-                              std::uint32_t{number} << 16 | htons(seen.protocol), seen.kind);
+                return object(RTM_NEWTFILTER, 0x10000, handle, std::uint32_t{number} << 16 | htons(seen.protocol),
+                              seen.kind);
             };
             add(filter(0));
             for (const auto& [id, table] : tables)
@@ -538,8 +542,8 @@ std::string FakeKernel::picture() const
     for (const auto& [parent, seen] : qdiscs)
         out << "qdisc " << parent << ' ' << seen.kind << ' ' << seen.handle << ' ' << seen.default_class << '\n';
     for (const auto& [handle, seen] : classes)
-        out << "class " << handle << " in " << seen.parent << ' ' << seen.rate << ' ' << seen.ceil << ' '
-            << seen.buffer << ' ' << seen.cbuffer << ' ' << seen.quantum << '\n';
+        out << "class " << handle << " in " << seen.parent << ' ' << seen.rate << ' ' << seen.ceil << ' ' << seen.buffer
+            << ' ' << seen.cbuffer << ' ' << seen.quantum << '\n';
     for (const auto& [number, seen] : preferences)
         out << "preference " << number << ' ' << seen.kind << ' ' << seen.protocol << '\n';
     for (const auto& [id, seen] : tables)
@@ -547,9 +551,7 @@ std::string FakeKernel::picture() const
                                return table_of(at.first) == id;
                            })))
             out << "table " << id << " of " << seen.preference << ' ' << seen.buckets << '\n';
-    const auto place = [](std::uint32_t handle) {
-        return table_of(handle) >= 0x800 ? handle & 0xfffff : handle;
-    };
+    const auto place = [](std::uint32_t handle) { return table_of(handle) >= 0x800 ? handle & 0xfffff : handle; };
     for (const auto& [handle, seen] : nodes) {
         out << "node " << seen.preference << ' ' << place(handle) << " to " << seen.target << " link " << seen.link_to;
         for (const unsigned byte : seen.selector)

@@ -33,9 +33,15 @@ public:
     Builder(std::uint16_t type, std::uint16_t flags, std::uint32_t sequence);
     Builder& raw(const void* data, std::size_t size);
     template <class Struct>
-    Builder& put(const Struct& value) { return raw(&value, sizeof value); }
+    Builder& put(const Struct& value)
+    {
+        return raw(&value, sizeof value);
+    }
     Builder& attribute(unsigned type, const void* data, std::size_t size);
-    Builder& attribute(unsigned type, const std::string& text) { return attribute(type, text.c_str(), text.size() + 1); }
+    Builder& attribute(unsigned type, const std::string& text)
+    {
+        return attribute(type, text.c_str(), text.size() + 1);
+    }
     Builder& number(unsigned type, std::uint32_t value) { return attribute(type, &value, sizeof value); }
     Builder& number64(unsigned type, std::uint64_t value) { return attribute(type, &value, sizeof value); }
     std::size_t begin(unsigned type);
@@ -63,26 +69,26 @@ public:
 
     // --- the script
     struct Fault {
-        int error = 0;         // what is answered
+        int error = 0; // what is answered
         std::string text;
-        bool silent = false;   // no answer comes, nor one to the messages behind it in the same send
-        bool done = false;     // it is carried out all the same, and so are those
+        bool silent = false; // no answer comes, nor one to the messages behind it in the same send
+        bool done = false;   // it is carried out all the same, and so are those
     };
     // Asked for each message that changes something; counted from 0 since the last heal().
     std::function<std::optional<Fault>(std::size_t number, const nlmsghdr&)> fault;
     // Sees each message first; true if it has answered by itself.
     std::function<bool(const nlmsghdr&)> answer;
-    std::set<std::string> missing_kinds;  // qdiscs and classifiers the kernel lacks
-    std::string device = "virbr7";        // the only one there is; empty for none
+    std::set<std::string> missing_kinds; // qdiscs and classifiers the kernel lacks
+    std::string device = "virbr7";       // the only one there is; empty for none
     int device_index = ifindex;
     int connect_error = 0, send_error = 0, receive_error = 0; // errno
-    int interrupted_dumps = 0;            // so many dumps to come have NLM_F_DUMP_INTR
-    std::deque<Datagram> queue;           // what there is to receive
-    bool endless = false;                 // the last of them comes again and again
+    int interrupted_dumps = 0;                                // so many dumps to come have NLM_F_DUMP_INTR
+    std::deque<Datagram> queue;                               // what there is to receive
+    bool endless = false;                                     // the last of them comes again and again
 
     void fail_at(std::size_t number, int error, std::string text = "");
     void heal();
-    std::size_t changes = 0;              // messages that change something, since heal()
+    std::size_t changes = 0; // messages that change something, since heal()
     std::size_t dumps = 0;
 
     // --- the model
@@ -111,11 +117,11 @@ public:
         Datagram selector;
         std::string kind = "u32";
     };
-    std::map<std::uint32_t, Qdisc> qdiscs;         // by parent
-    std::map<std::uint32_t, Class> classes;        // by handle
+    std::map<std::uint32_t, Qdisc> qdiscs;  // by parent
+    std::map<std::uint32_t, Class> classes; // by handle
     std::map<std::uint16_t, Preference> preferences;
-    std::map<std::uint16_t, Table> tables;         // of u32
-    std::map<std::uint32_t, Node> nodes;           // of u32, by handle
+    std::map<std::uint16_t, Table> tables;                          // of u32
+    std::map<std::uint32_t, Node> nodes;                            // of u32, by handle
     std::map<std::pair<std::uint16_t, std::uint32_t>, Node> others; // by preference and handle
 
     // Everything but what a change that was taken back may leave: empty tables, numbers of roots.

@@ -60,7 +60,8 @@ protected:
         std::map<Uuid, Port> saved;
         for (const auto& port : saved_ports())
             saved.emplace(port.uuid, port);
-        EXPECT_EQ(saved, (std::map<Uuid, Port>(network_.promises().ports().begin(), network_.promises().ports().end())));
+        EXPECT_EQ(saved,
+                  (std::map<Uuid, Port>(network_.promises().ports().begin(), network_.promises().ports().end())));
         EXPECT_EQ(network_.reconcile(), 0u);
     }
     // The call fails at each message to the kernel, in turn: everything is as before.
@@ -271,7 +272,9 @@ TEST_F(FlooredNetworkTest, ForgettingNeverFails)
 {
     network_.plug(uuid(1), mac(1), {300}, {});
     network_.plug(uuid(2), mac(2), {300}, {});
-    kernel_.fault = [](std::size_t, const nlmsghdr&) { return std::optional(FakeKernel::Fault{EPERM, "no", false, false}); };
+    kernel_.fault = [](std::size_t, const nlmsghdr&) {
+        return std::optional(FakeKernel::Fault{EPERM, "no", false, false});
+    };
     files_.fail("pwrite", EIO);
     network_.forget(uuid(1));
     EXPECT_EQ(LogCapture::lines().size(), 2u);
@@ -495,7 +498,9 @@ TEST_F(TendedNetworkTest, IsTriedAgainWhenTheKernelRefuses)
     network_.plug(uuid(1), mac(1), {300}, {});
     const std::string before = state();
     kernel_.classes.at(0x10003).rate = 1;
-    kernel_.fault = [](std::size_t, const nlmsghdr&) { return std::optional(FakeKernel::Fault{ENOMEM, "no", false, false}); };
+    kernel_.fault = [](std::size_t, const nlmsghdr&) {
+        return std::optional(FakeKernel::Fault{ENOMEM, "no", false, false});
+    };
     notice(About::traffic_control);
     EXPECT_LT(tend(10min), 40);
     EXPECT_EQ(LogCapture::lines().size(), 1u) << LogCapture::text();

@@ -92,14 +92,18 @@ private:
         } else if (what == "fw") {
             std::string target;
             words >> target;
-            picture_.foreign.push_back({static_cast<std::uint16_t>(std::stoul(first)), ETH_P_ALL,
-                                        static_cast<std::uint32_t>(std::stoul(second)), "fw", class_id(target), {}});
+            picture_.foreign.push_back({static_cast<std::uint16_t>(std::stoul(first)),
+                                        ETH_P_ALL,
+                                        static_cast<std::uint32_t>(std::stoul(second)),
+                                        "fw",
+                                        class_id(target),
+                                        {}});
         } else if (what == "u32") {
             std::string target;
             words >> target;
             const auto preference = static_cast<std::uint16_t>(std::stoul(first));
-            picture_.foreign.push_back({preference, ETH_P_IP, 0x80000800 + ++nodes_, "u32", class_id(target),
-                                        test::mac(second)});
+            picture_.foreign.push_back(
+                {preference, ETH_P_IP, 0x80000800 + ++nodes_, "u32", class_id(target), test::mac(second)});
             picture_.tables.insert(0x800);
             if (preference == libvirt_preference)
                 picture_.libvirt_protocol = ip_protocol;
@@ -112,8 +116,7 @@ private:
         std::uint64_t floor = 0;
         unsigned number = 0;
         words >> id >> mac >> floor >> number;
-        network_.restore(Uuid::parse(id).value(), test::mac(mac), {floor},
-                         ClassId{static_cast<std::uint16_t>(number)});
+        network_.restore(Uuid::parse(id).value(), test::mac(mac), {floor}, ClassId{static_cast<std::uint16_t>(number)});
     }
 
     void start()
@@ -195,7 +198,8 @@ std::string diff(const std::string& expected, const std::string& actual)
             return out;
         if (more_left && more_right && a == b)
             continue;
-        out += "line " + std::to_string(line) + "\n" + (more_left ? "- " + a + "\n" : "") + (more_right ? "+ " + b + "\n" : "");
+        out += "line " + std::to_string(line) + "\n" + (more_left ? "- " + a + "\n" : "") +
+               (more_right ? "+ " + b + "\n" : "");
     }
 }
 
@@ -221,8 +225,7 @@ std::vector<std::string> scenarios()
     return names;
 }
 
-INSTANTIATE_TEST_SUITE_P(Files, Golden, testing::ValuesIn(scenarios()),
-                         [](const auto& info) { return info.param; });
+INSTANTIATE_TEST_SUITE_P(Files, Golden, testing::ValuesIn(scenarios()), [](const auto& info) { return info.param; });
 
 } // namespace
 } // namespace virfloor::tc

@@ -19,11 +19,11 @@ TEST(MacAddress, ReadsWhatLibvirtReads)
 
 TEST(MacAddress, RefusesAllElse)
 {
-    for (const char* text : {"", ":", ":::::", "52:54:00:ab:cd", "52:54:00:ab:cd:", "52:54:00:ab:cd:ef:",
-                             "52:54:00:ab:cd:ef:01", "52:54:00:ab:cd:efa", "52:54:00:ab:cd:eg",
-                             "152:54:00:ab:cd:ef", " 52:54:00:ab:cd:ef", "52:54:00:ab:cd:ef ",
-                             "52-54-00-ab-cd-ef", "525400abcdef", "52:54:00:ab::ef", "-1:54:00:ab:cd:ef",
-                             "+1:54:00:ab:cd:ef", "0x:54:00:ab:cd:ef", "52:54:00:ab:cd:\n"})
+    for (const char* text :
+         {"", ":", ":::::", "52:54:00:ab:cd", "52:54:00:ab:cd:", "52:54:00:ab:cd:ef:", "52:54:00:ab:cd:ef:01",
+          "52:54:00:ab:cd:efa", "52:54:00:ab:cd:eg", "152:54:00:ab:cd:ef", " 52:54:00:ab:cd:ef", "52:54:00:ab:cd:ef ",
+          "52-54-00-ab-cd-ef", "525400abcdef", "52:54:00:ab::ef", "-1:54:00:ab:cd:ef", "+1:54:00:ab:cd:ef",
+          "0x:54:00:ab:cd:ef", "52:54:00:ab:cd:\n"})
         EXPECT_FALSE(MacAddress::parse(text)) << "'" << text << "'";
     EXPECT_FALSE(MacAddress::parse(std::string_view("52:54:00:ab:cd:e\0", 17)));
 }

@@ -17,8 +17,8 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstring>
 #include <chrono>
+#include <cstring>
 #include <thread>
 
 namespace virfloor::tc {
@@ -193,7 +193,8 @@ TEST_F(KernelTest, ATreeThatIsRightIsNotTouched)
 {
     auto network = floored(50);
     network->reconcile();
-    FlooredNetwork restarted(Network(network->promises()), DeviceTree(netlink_, bridge, Direction::inbound), directory_);
+    FlooredNetwork restarted(Network(network->promises()), DeviceTree(netlink_, bridge, Direction::inbound),
+                             directory_);
     EXPECT_EQ(restarted.reconcile(), 0u);
     for (unsigned i = 60; i < 90; ++i)
         restarted.plug(uuid(i), mac(i << 8), {5}, {});

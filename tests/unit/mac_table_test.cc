@@ -251,9 +251,9 @@ TEST_F(MacTables, ABucketIsSplitAtTheNinth)
     EXPECT_EQ(kernel_.done.size() - before, 1u + 1 + 9 + 1 + 9);
     expect_sound();
     // The addresses differ in byte 4 alone.
-    EXPECT_EQ(std::count_if(kernel_.links.begin(), kernel_.links.end(),
-                            [](const auto& at) { return at.second.byte == 4; }),
-              1);
+    EXPECT_EQ(
+        std::count_if(kernel_.links.begin(), kernel_.links.end(), [](const auto& at) { return at.second.byte == 4; }),
+        1);
 }
 
 TEST_F(MacTables, EachAddressIsFoundAllTheTimeOfASplit)
@@ -500,8 +500,8 @@ TEST_F(UnsoundDump, AddressTwice)
 }
 TEST_F(UnsoundDump, MatchBesideALink)
 {
-    const auto link = std::find_if(dump_.links.begin(), dump_.links.end(),
-                                   [](const auto& at) { return at.handle.table < 0x800; });
+    const auto link =
+        std::find_if(dump_.links.begin(), dump_.links.end(), [](const auto& at) { return at.handle.table < 0x800; });
     U32Match match{link->handle, mac(0xabcd00), {9}};
     match.handle.node = 0x70;
     dump_.matches.push_back(match);
@@ -537,7 +537,6 @@ TEST_F(MacTables, ASpareTableOfAnotherSizeIsNotUsedAgain)
     for (const auto& [handle, match] : kernel_.matches)
         EXPECT_NE(handle.table, 5);
 }
-
 
 TEST_F(MacTables, EmptyTablesOfADumpAreSpare)
 {

@@ -88,7 +88,9 @@ TEST_F(NetlinkTest, KeepsTheExtendedText)
 {
     for (const bool capped : {true, false})
         for (const int error : {0, EINVAL}) {
-            answer_with([=](const nlmsghdr& at) { return std::vector<Datagram>{acknowledge(at, error, "HTB class in use", capped)}; });
+            answer_with([=](const nlmsghdr& at) {
+                return std::vector<Datagram>{acknowledge(at, error, "HTB class in use", capped)};
+            });
             const auto answer = only_answer();
             EXPECT_EQ(answer.error, error);
             EXPECT_EQ(answer.text, "HTB class in use") << capped << error;
@@ -109,9 +111,13 @@ TEST_F(NetlinkTest, TakesHostileTexts)
         return answer.text;
     };
     // No NUL at the end.
-    EXPECT_EQ(with(NLM_F_ACK_TLVS | NLM_F_CAPPED, [](Builder& b, const nlmsghdr& at) { b.put(at).attribute(NLMSGERR_ATTR_MSG, "abcd", 4); }), "");
+    EXPECT_EQ(with(NLM_F_ACK_TLVS | NLM_F_CAPPED,
+                   [](Builder& b, const nlmsghdr& at) { b.put(at).attribute(NLMSGERR_ATTR_MSG, "abcd", 4); }),
+              "");
     // Empty.
-    EXPECT_EQ(with(NLM_F_ACK_TLVS | NLM_F_CAPPED, [](Builder& b, const nlmsghdr& at) { b.put(at).attribute(NLMSGERR_ATTR_MSG, "", 0); }), "");
+    EXPECT_EQ(with(NLM_F_ACK_TLVS | NLM_F_CAPPED,
+                   [](Builder& b, const nlmsghdr& at) { b.put(at).attribute(NLMSGERR_ATTR_MSG, "", 0); }),
+              "");
     // Longer than the message.
     EXPECT_EQ(with(NLM_F_ACK_TLVS | NLM_F_CAPPED,
                    [](Builder& b, const nlmsghdr& at) {
@@ -130,7 +136,9 @@ TEST_F(NetlinkTest, TakesHostileTexts)
                   "")
             << length;
     // No flag, though there is a text.
-    EXPECT_EQ(with(NLM_F_CAPPED, [](Builder& b, const nlmsghdr& at) { b.put(at).attribute(NLMSGERR_ATTR_MSG, std::string("x")); }), "");
+    EXPECT_EQ(with(NLM_F_CAPPED,
+                   [](Builder& b, const nlmsghdr& at) { b.put(at).attribute(NLMSGERR_ATTR_MSG, std::string("x")); }),
+              "");
 }
 
 TEST_F(NetlinkTest, AnswersComeInTheOrderOfTheMessages)
@@ -256,7 +264,9 @@ TEST_F(NetlinkTest, WhatIsNoAnswerIsPassedOver)
     // Of another number or type.
     timeout([](const nlmsghdr& at) { return changed(acknowledge(at, 0), [](nlmsghdr& h) { h.nlmsg_seq += 1; }); });
     timeout([](const nlmsghdr& at) { return changed(acknowledge(at, 0), [](nlmsghdr& h) { h.nlmsg_seq -= 1; }); });
-    timeout([](const nlmsghdr& at) { return changed(acknowledge(at, 0), [](nlmsghdr& h) { h.nlmsg_type = RTM_NEWQDISC; }); });
+    timeout([](const nlmsghdr& at) {
+        return changed(acknowledge(at, 0), [](nlmsghdr& h) { h.nlmsg_type = RTM_NEWQDISC; });
+    });
     // Of another process.
     timeout([](const nlmsghdr&) { return Datagram(1); });
 }
@@ -269,9 +279,19 @@ TEST_F(NetlinkTest, AnAnswerThatIsCutShortIsToldAtOnce)
         EXPECT_EQ(error_of([&] { only_answer(); }).system_errno(), EPROTO);
     };
     for (const std::uint32_t length : {0u, 20u, 5000u, 0xffffffffu})
-        refused([=](const nlmsghdr& at) { return changed(acknowledge(at, 0), [=](nlmsghdr& h) { h.nlmsg_len = length; }); });
-    refused([](const nlmsghdr& at) { auto all = acknowledge(at, 0); all.resize(20); return all; });
-    refused([](const nlmsghdr& at) { auto all = acknowledge(at, 0); all.resize(5); return all; });
+        refused([=](const nlmsghdr& at) {
+            return changed(acknowledge(at, 0), [=](nlmsghdr& h) { h.nlmsg_len = length; });
+        });
+    refused([](const nlmsghdr& at) {
+        auto all = acknowledge(at, 0);
+        all.resize(20);
+        return all;
+    });
+    refused([](const nlmsghdr& at) {
+        auto all = acknowledge(at, 0);
+        all.resize(5);
+        return all;
+    });
     answer_with([](const nlmsghdr& at) {
         Datagram cut = object(at.nlmsg_seq);
         cut.resize(cut.size() - 6);
@@ -284,7 +304,8 @@ TEST_F(NetlinkTest, AnAnswerCountsOnce)
 {
     int number = 0;
     answer_with([&](const nlmsghdr& at) {
-        return ++number == 1 ? std::vector<Datagram>{acknowledge(at, 0), acknowledge(at, EPERM)} : std::vector<Datagram>{acknowledge(at, EBUSY)};
+        return ++number == 1 ? std::vector<Datagram>{acknowledge(at, 0), acknowledge(at, EPERM)}
+                             : std::vector<Datagram>{acknowledge(at, EBUSY)};
     });
     const auto answers = netlink_.transact(messages(2));
     EXPECT_EQ(answers[0].error, 0);
@@ -294,7 +315,10 @@ TEST_F(NetlinkTest, AnAnswerCountsOnce)
 TEST_F(NetlinkTest, AnswersToEarlierMessagesAreDropped)
 {
     nlmsghdr late{};
-    answer_with([&](const nlmsghdr& at) { late = at; return std::vector<Datagram>{}; });
+    answer_with([&](const nlmsghdr& at) {
+        late = at;
+        return std::vector<Datagram>{};
+    });
     EXPECT_THROW(only_answer(), Error);
     kernel_.queue.push_back(acknowledge(late, EPERM));
     answer_with([&](const nlmsghdr& at) { return std::vector<Datagram>{acknowledge(at, 0)}; });
@@ -306,14 +330,18 @@ TEST_F(NetlinkTest, AnswersToEarlierMessagesAreDropped)
 
 TEST_F(NetlinkTest, AnErrnoOfAnotherSignIsAnError)
 {
-    answer_with([](const nlmsghdr& at) { return std::vector<Datagram>{Builder(NLMSG_ERROR, 0, at.nlmsg_seq).put(5).put(at).get()}; });
+    answer_with([](const nlmsghdr& at) {
+        return std::vector<Datagram>{Builder(NLMSG_ERROR, 0, at.nlmsg_seq).put(5).put(at).get()};
+    });
     EXPECT_NE(only_answer().error, 0);
 }
 
 // The sign of the smallest int cannot be turned.
 TEST_F(NetlinkTest, TheSmallestErrnoIsAnError)
 {
-    answer_with([](const nlmsghdr& at) { return std::vector<Datagram>{Builder(NLMSG_ERROR, 0, at.nlmsg_seq).put(INT32_MIN).put(at).get()}; });
+    answer_with([](const nlmsghdr& at) {
+        return std::vector<Datagram>{Builder(NLMSG_ERROR, 0, at.nlmsg_seq).put(INT32_MIN).put(at).get()};
+    });
     EXPECT_NE(only_answer().error, 0);
     answer_with([](const nlmsghdr& at) { return std::vector<Datagram>{done(at.nlmsg_seq, INT32_MIN)}; });
     EXPECT_THROW(dumped(), Error);
@@ -384,20 +412,26 @@ TEST_F(NetlinkTest, TellsARefusedDump)
 {
     answer_with([](const nlmsghdr& at) { return std::vector<Datagram>{acknowledge(at, EPERM)}; });
     EXPECT_EQ(error_of([&] { dumped(); }).system_errno(), EPERM);
-    answer_with([](const nlmsghdr& at) { return std::vector<Datagram>{object(at.nlmsg_seq), done(at.nlmsg_seq, -ENOMEM)}; });
+    answer_with([](const nlmsghdr& at) {
+        return std::vector<Datagram>{object(at.nlmsg_seq), done(at.nlmsg_seq, -ENOMEM)};
+    });
     EXPECT_EQ(error_of([&] { dumped(); }).system_errno(), ENOMEM);
     answer_with([](const nlmsghdr& at) { return std::vector<Datagram>{object(at.nlmsg_seq)}; });
     EXPECT_EQ(error_of([&] { dumped(); }).system_errno(), ETIMEDOUT);
     answer_with([](const nlmsghdr& at) {
-        return std::vector<Datagram>{Builder(NLMSG_ERROR, NLM_F_ACK_TLVS | NLM_F_CAPPED, at.nlmsg_seq).put(-EPERM).put(at)
-                                         .attribute(NLMSGERR_ATTR_MSG, "no", 3).get()};
+        return std::vector<Datagram>{Builder(NLMSG_ERROR, NLM_F_ACK_TLVS | NLM_F_CAPPED, at.nlmsg_seq)
+                                         .put(-EPERM)
+                                         .put(at)
+                                         .attribute(NLMSGERR_ATTR_MSG, "no", 3)
+                                         .get()};
     });
     EXPECT_THAT(error_of([&] { dumped(); }).what(), HasSubstr("no (Operation not permitted)"));
 }
 
 TEST_F(NetlinkTest, ADoneWithoutABodyIsTheEnd)
 {
-    answer_with([](const nlmsghdr& at) { return std::vector<Datagram>{Builder(NLMSG_DONE, NLM_F_MULTI, at.nlmsg_seq).get()}; });
+    answer_with(
+        [](const nlmsghdr& at) { return std::vector<Datagram>{Builder(NLMSG_DONE, NLM_F_MULTI, at.nlmsg_seq).get()}; });
     EXPECT_TRUE(dumped().empty());
 }
 

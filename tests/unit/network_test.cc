@@ -102,10 +102,10 @@ TEST(Network, HonoursAPreferredIdThatIsFree)
     EXPECT_EQ(tenants.plug(uuid(1), mac(1), {1}, ClassId{77}).id, ClassId{77});
     EXPECT_EQ(tenants.plug(uuid(2), mac(2), {1}, ClassId{77}).id, ClassId{3});
     for (unsigned reserved = 0; reserved < 3; ++reserved)
-        EXPECT_EQ(tenants.plug(uuid(10 + reserved), mac(10 + reserved), {1},
-                               ClassId{static_cast<std::uint16_t>(reserved)})
-                      .id.minor,
-                  4 + reserved);
+        EXPECT_EQ(
+            tenants.plug(uuid(10 + reserved), mac(10 + reserved), {1}, ClassId{static_cast<std::uint16_t>(reserved)})
+                .id.minor,
+            4 + reserved);
     EXPECT_EQ(tenants.plug(uuid(3), mac(3), {1}, ClassId{65535}).id, ClassId{65535});
 }
 
@@ -157,8 +157,7 @@ TEST(Network, ARefusalSaysWhatStoodInTheWay)
     EXPECT_EQ(error.refusal(), Refusal::operation_invalid);
     EXPECT_THAT(error.what(),
                 AllOf(HasSubstr("would overcommit"), HasSubstr("tenants"), HasSubstr("virbr7"),
-                      HasSubstr("52:54:00:aa:bb:cc"), HasSubstr("21000"), HasSubstr("peak=20000"),
-                      HasSubstr("6000")));
+                      HasSubstr("52:54:00:aa:bb:cc"), HasSubstr("21000"), HasSubstr("peak=20000"), HasSubstr("6000")));
     EXPECT_EQ(tenants.ports().size(), 1u);
     EXPECT_EQ(taken_ids(tenants), "0-3");
     EXPECT_EQ(tenants.floor_sum().count, 15000u);
@@ -216,8 +215,8 @@ TEST(Network, RefusesWhenAllIdsAreTaken)
     EXPECT_EQ(taken_ids(tenants), "0-65535");
     const auto error = error_of([&] { tenants.plug(uuid(70000), mac(70000), {1}); });
     EXPECT_EQ(error.refusal(), Refusal::operation_invalid);
-    EXPECT_THAT(error.what(), AllOf(HasSubstr("class IDs"), HasSubstr("65535"), HasSubstr("tenants"),
-                                    HasSubstr(mac(70000).text())));
+    EXPECT_THAT(error.what(),
+                AllOf(HasSubstr("class IDs"), HasSubstr("65535"), HasSubstr("tenants"), HasSubstr(mac(70000).text())));
     EXPECT_EQ(tenants.floor_sum().count, 65533u);
     tenants.unplug(uuid(40000));
     EXPECT_EQ(tenants.plug(uuid(70000), mac(70000), {1}).id.minor, 40000);
@@ -297,8 +296,8 @@ TEST(Network, ABucketHoldsAMegabyteBetweenFiveMillisecondsAndOne)
     const auto bucket = [](std::uint64_t average) {
         return network(rate(average)).tree().classes.at(catchment_class).shape.burst.count;
     };
-    EXPECT_EQ(bucket(200'000), 78125u); // 5 ms
-    EXPECT_EQ(bucket(500'000), 31250u); // 2 ms
+    EXPECT_EQ(bucket(200'000), 78125u);   // 5 ms
+    EXPECT_EQ(bucket(500'000), 31250u);   // 2 ms
     EXPECT_EQ(bucket(1'000'000), 15625u); // 1 ms
     EXPECT_EQ(bucket(12'500'000), 15625u);
 }

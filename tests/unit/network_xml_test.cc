@@ -83,8 +83,8 @@ TEST(ParseNetwork, KnowsTheForwardModes)
 
 TEST(ParseNetwork, AnAverageOfZeroWantsNoTree)
 {
-    EXPECT_FALSE(parse_network("<network><name>n</name><bandwidth><inbound average='0'/></bandwidth></network>")
-                     .wants_tree());
+    EXPECT_FALSE(
+        parse_network("<network><name>n</name><bandwidth><inbound average='0'/></bandwidth></network>").wants_tree());
 }
 
 TEST(ParseNetwork, RefusesAFloor)
@@ -98,8 +98,7 @@ TEST(ParseNetwork, RefusesAFloor)
 TEST(ParseNetwork, RefusesANameThatIsNoFileName)
 {
     for (const char* name : {"", "a/b", "../../etc/passwd", "a&#10;b"})
-        EXPECT_REFUSED(invalid_xml,
-                       parse_network("<network><name>" + std::string(name) + "</name></network>"));
+        EXPECT_REFUSED(invalid_xml, parse_network("<network><name>" + std::string(name) + "</name></network>"));
     EXPECT_REFUSED(invalid_xml, parse_network("<network/>"));
 }
 
@@ -107,8 +106,8 @@ TEST(WithBandwidth, GoesWhereLibvirtWouldPrintIt)
 {
     const Bandwidth bandwidth{rate(10000, 20000, 0, 512), rate(128, 256)};
     EXPECT_EQ(with_bandwidth(before + after, bandwidth), before + both + after);
-    for (const char* next : {"  <port isolated='yes'/>\n", "  <route address='10.0.0.0'/>\n",
-                             "  <virtualport type='openvswitch'/>\n"})
+    for (const char* next :
+         {"  <port isolated='yes'/>\n", "  <route address='10.0.0.0'/>\n", "  <virtualport type='openvswitch'/>\n"})
         EXPECT_EQ(with_bandwidth(before + next + after, bandwidth), before + both + next + after);
     EXPECT_EQ(with_bandwidth(before + "</network>\n", bandwidth), before + both + "</network>\n");
 }
@@ -118,10 +117,10 @@ TEST(WithBandwidth, ReplacesTheOneThatIsThere)
     const Bandwidth bandwidth{rate(10000, 20000, 0, 512), rate(128, 256)};
     EXPECT_EQ(with_bandwidth(before + both + after, bandwidth), before + both + after);
     EXPECT_EQ(with_bandwidth(before + "  <bandwidth/>\n" + after, bandwidth), before + both + after);
-    EXPECT_EQ(with_bandwidth(before + "  <bandwidth>\n    <outbound average='128' peak='256'/>\n  </bandwidth>\n" +
-                                 after,
-                             bandwidth),
-              before + both + after);
+    EXPECT_EQ(
+        with_bandwidth(before + "  <bandwidth>\n    <outbound average='128' peak='256'/>\n  </bandwidth>\n" + after,
+                       bandwidth),
+        before + both + after);
 }
 
 TEST(WithBandwidth, IsNotMisledByComments)
@@ -141,8 +140,8 @@ TEST(WithoutInbound, KeepsOutbound)
 
 TEST(WithoutInbound, TakesAnEmptyElementAlong)
 {
-    const std::string left = without_inbound(
-        before + "  <bandwidth>\n    <inbound average='5'/>\n  </bandwidth>\n" + after);
+    const std::string left =
+        without_inbound(before + "  <bandwidth>\n    <inbound average='5'/>\n  </bandwidth>\n" + after);
     EXPECT_THAT(left, Not(HasSubstr("average='5'")));
     EXPECT_THAT(left, HasSubstr("average=\"77\"")); // the port group's
     EXPECT_FALSE(parse_network(left).bandwidth.inbound);
@@ -160,9 +159,9 @@ TEST(WithoutInbound, LeavesNoSecondBandwidth)
 
 TEST(ParseNetwork, TakesNoElementOfANamespace)
 {
-    const auto network = parse_network(
-        "<network xmlns:x='u'><x:name>other</x:name><name>n</name><x:bandwidth><inbound average='1'/>"
-        "</x:bandwidth></network>");
+    const auto network =
+        parse_network("<network xmlns:x='u'><x:name>other</x:name><name>n</name><x:bandwidth><inbound average='1'/>"
+                      "</x:bandwidth></network>");
     EXPECT_EQ(network.name, "n");
     EXPECT_FALSE(network.bandwidth.inbound);
     EXPECT_REFUSED(invalid_xml, parse_network("<network xmlns='u'><name>n</name></network>"));

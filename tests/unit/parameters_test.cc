@@ -50,10 +50,7 @@ protected:
         ASSERT_EQ(virTypedParamsAddUInt(list_.list(), list_.count(), &allocated, name, value), 0);
     }
     void add(std::uint64_t floor) { add_floor(list_.list(), list_.count(), {floor}); }
-    std::span<virTypedParameter> all()
-    {
-        return {*list_.list(), static_cast<std::size_t>(*list_.count())};
-    }
+    std::span<virTypedParameter> all() { return {*list_.list(), static_cast<std::size_t>(*list_.count())}; }
 
     Parameters list_;
 };
@@ -81,9 +78,9 @@ TEST(SplitFloor, TakesOtherNamesForOthers)
 
 TEST(SplitFloor, RefusesAnotherType)
 {
-    for (const int type : {-1, 0, int{VIR_TYPED_PARAM_INT}, int{VIR_TYPED_PARAM_LLONG}, int{VIR_TYPED_PARAM_ULLONG},
-                           int{VIR_TYPED_PARAM_DOUBLE}, int{VIR_TYPED_PARAM_BOOLEAN}, int{VIR_TYPED_PARAM_STRING},
-                           INT_MAX})
+    for (const int type :
+         {-1, 0, int{VIR_TYPED_PARAM_INT}, int{VIR_TYPED_PARAM_LLONG}, int{VIR_TYPED_PARAM_ULLONG},
+          int{VIR_TYPED_PARAM_DOUBLE}, int{VIR_TYPED_PARAM_BOOLEAN}, int{VIR_TYPED_PARAM_STRING}, INT_MAX})
         EXPECT_REFUSED(config_unsupported, split({parameter(floor_name, 1, type)})) << type;
 }
 

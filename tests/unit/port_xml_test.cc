@@ -72,16 +72,15 @@ TEST(ParsePort, RefusesWhatIsNoPort)
                                            "<mac address='nonsense'/></networkport>"));
     EXPECT_REFUSED(invalid_xml, parse_port("<networkport><uuid>5d744f21</uuid>"
                                            "<mac address='52:54:00:7b:35:93'/></networkport>"));
-    EXPECT_REFUSED(config_unsupported,
-                   parse_port(port("<bandwidth><outbound average='5' floor='5'/></bandwidth>")));
+    EXPECT_REFUSED(config_unsupported, parse_port(port("<bandwidth><outbound average='5' floor='5'/></bandwidth>")));
 }
 
 TEST(WithoutFloor, LeavesStockNoFloor)
 {
-    const auto left = without_floor(
-        port("  <bandwidth classID='7'>\n    <inbound average='10' peak='20' floor='300' burst='5'/>\n"
-             "    <outbound average='5'/>\n  </bandwidth>\n"),
-        false);
+    const auto left =
+        without_floor(port("  <bandwidth classID='7'>\n    <inbound average='10' peak='20' floor='300' burst='5'/>\n"
+                           "    <outbound average='5'/>\n  </bandwidth>\n"),
+                      false);
     EXPECT_THAT(left, Not(HasSubstr("floor")));
     EXPECT_THAT(left, Not(HasSubstr("classID")));
     EXPECT_EQ(parse_port(left).bandwidth, (Bandwidth{rate(10, 20, 0, 5), rate(5)}));

@@ -37,8 +37,10 @@ protected:
     void add(std::uint16_t type, std::uint32_t parent, std::uint32_t handle, std::uint32_t info, const Fill& fill,
              int ifindex = FakeKernel::ifindex)
     {
-        canned_[type == RTM_NEWQDISC ? RTM_GETQDISC : type == RTM_NEWTCLASS ? RTM_GETTCLASS : RTM_GETTFILTER].push_back(
-            [=](std::uint32_t sequence) {
+        canned_[type == RTM_NEWQDISC    ? RTM_GETQDISC
+                : type == RTM_NEWTCLASS ? RTM_GETTCLASS
+                                        : RTM_GETTFILTER]
+            .push_back([=](std::uint32_t sequence) {
                 tcmsg header{};
                 header.tcm_ifindex = ifindex;
                 header.tcm_parent = parent;
@@ -83,12 +85,16 @@ protected:
                 built.attribute(TCA_HTB_PARMS, &parameters, sizeof parameters);
             }));
     }
-    static std::uint32_t at(unsigned preference, unsigned protocol = ETH_P_ALL) { return preference << 16 | htons(protocol); }
+    static std::uint32_t at(unsigned preference, unsigned protocol = ETH_P_ALL)
+    {
+        return preference << 16 | htons(protocol);
+    }
     void add_node(std::uint32_t handle, const Fill& inside, unsigned preference = 10, unsigned protocol = ETH_P_ALL)
     {
         add(RTM_NEWTFILTER, 0x10000, handle, at(preference, protocol), options("u32", inside));
     }
-    static Datagram selector(const std::vector<tc_u32_key>& keys, int hoff = 0, std::uint32_t hmask = 0, int claimed = -1)
+    static Datagram selector(const std::vector<tc_u32_key>& keys, int hoff = 0, std::uint32_t hmask = 0,
+                             int claimed = -1)
     {
         tc_u32_sel head{};
         head.nkeys = static_cast<unsigned char>(claimed < 0 ? static_cast<int>(keys.size()) : claimed);
@@ -183,12 +189,11 @@ TEST_F(CannedDump, PassesOverOtherDevicesAndQdiscs)
 
 TEST_F(CannedDump, PassesOverHostileQdiscs)
 {
-    add(RTM_NEWQDISC, TC_H_ROOT, 0x10000, 0, [](Builder&) {});                                   // no kind
+    add(RTM_NEWQDISC, TC_H_ROOT, 0x10000, 0, [](Builder&) {});                                     // no kind
     add(RTM_NEWQDISC, TC_H_ROOT, 0x10000, 0, [](Builder& b) { b.attribute(TCA_KIND, "htb", 3); }); // no NUL
     add(RTM_NEWQDISC, TC_H_ROOT, 0x10000, 0, [](Builder& b) { b.put(nlattr{200, TCA_KIND}); });
     EXPECT_TRUE(read().qdiscs.empty());
-    add(RTM_NEWQDISC, TC_H_ROOT, 0x10000, 0,
-        options("htb", [](Builder& b) { b.number(TCA_HTB_INIT, 2); })); // short
+    add(RTM_NEWQDISC, TC_H_ROOT, 0x10000, 0, options("htb", [](Builder& b) { b.number(TCA_HTB_INIT, 2); })); // short
     EXPECT_EQ(read().qdiscs.at(TC_H_ROOT).default_class, 0u);
     add(RTM_NEWQDISC, TC_H_ROOT, 0x10000, 0, [](Builder& b) {
         b.attribute(TCA_KIND, std::string("htb"));
@@ -249,17 +254,17 @@ TEST_F(CannedDump, CallsOtherNodesOfOursStrange)
         };
     };
     const std::vector<Fill> strange{
-        [](Builder&) {},                                                                  // nothing
-        match(selector(whole_), {}),                                                      // no class
-        match(selector(whole_), 0x20003),                                                 // another qdisc's
-        match(selector({})),                                                              // no keys
-        match(selector({whole_[0]})),                                                     // half an address
-        match(selector({whole_[0], whole_[1], key(0, 0xff, 1)})),                         // more than it
-        match(selector({key(-16, 0xffff, 0x5254), key(-12, 0xffffff, 0xaabbcc)})),         // a mask too small
-        match(selector({key(-16, 0xffff, 0x5254, 5), whole_[1]})),                        // an offset mask
-        match(selector({key(16, 0xffff, 0x5254), whole_[1]})),                            // another offset
-        match(selector(whole_, 0, 0, 200)),                                               // keys that are not there
-        match(Datagram(5)),                                                               // short
+        [](Builder&) {},                                                           // nothing
+        match(selector(whole_), {}),                                               // no class
+        match(selector(whole_), 0x20003),                                          // another qdisc's
+        match(selector({})),                                                       // no keys
+        match(selector({whole_[0]})),                                              // half an address
+        match(selector({whole_[0], whole_[1], key(0, 0xff, 1)})),                  // more than it
+        match(selector({key(-16, 0xffff, 0x5254), key(-12, 0xffffff, 0xaabbcc)})), // a mask too small
+        match(selector({key(-16, 0xffff, 0x5254, 5), whole_[1]})),                 // an offset mask
+        match(selector({key(16, 0xffff, 0x5254), whole_[1]})),                     // another offset
+        match(selector(whole_, 0, 0, 200)),                                        // keys that are not there
+        match(Datagram(5)),                                                        // short
         hash(-12, 0xff, true),
         hash(-11, 0xff, false),
         hash(-12, 0xfff, false),
@@ -303,7 +308,8 @@ TEST_F(CannedDump, ReadsFiltersOfOthers)
     add_root();
     add(RTM_NEWTFILTER, 0x10000, 1, at(1), options("fw", [](Builder& b) { b.number(TCA_FW_CLASSID, 0x10001); }));
     add(RTM_NEWTFILTER, 0x10000, 0, at(2, ETH_P_IP), nothing("u32"));
-    add_node(0x80000000, [](Builder& b) { b.number(TCA_U32_DIVISOR, 1); }, 2, ETH_P_IP);
+    add_node(
+        0x80000000, [](Builder& b) { b.number(TCA_U32_DIVISOR, 1); }, 2, ETH_P_IP);
     add_node(0x80000005, match(selector(whole_), 0x10005), 2, ETH_P_IP);
     add_node(0x80000006, match(selector({whole_[1]}), 0x20005), 2, ETH_P_IP);
     add(RTM_NEWTFILTER, 0x10000, 1, at(7), options("bpf", [](Builder& b) { b.number(TCA_BPF_CLASSID, 0x10007); }));
@@ -312,21 +318,21 @@ TEST_F(CannedDump, ReadsFiltersOfOthers)
     EXPECT_EQ(picture.libvirt_protocol, ETH_P_IP);
     EXPECT_FALSE(picture.has_reservation);
     EXPECT_FALSE(picture.has_our_preference);
-    EXPECT_EQ(picture.foreign,
-              (std::vector<ForeignFilter>{
-                  {1, ETH_P_ALL, 1, "fw", ClassId{1}, {}},
-                  {2, ETH_P_IP, 0x80000005, "u32", ClassId{5}, mac("52:54:00:aa:bb:cc")},
-                  {2, ETH_P_IP, 0x80000006, "u32", {}, {}},
-                  {7, ETH_P_ALL, 1, "bpf", ClassId{7}, {}},
-                  {8, ETH_P_ALL, 1, "matchall", {}, {}},
-              }));
+    EXPECT_EQ(picture.foreign, (std::vector<ForeignFilter>{
+                                   {1, ETH_P_ALL, 1, "fw", ClassId{1}, {}},
+                                   {2, ETH_P_IP, 0x80000005, "u32", ClassId{5}, mac("52:54:00:aa:bb:cc")},
+                                   {2, ETH_P_IP, 0x80000006, "u32", {}, {}},
+                                   {7, ETH_P_ALL, 1, "bpf", ClassId{7}, {}},
+                                   {8, ETH_P_ALL, 1, "matchall", {}, {}},
+                               }));
 }
 
 TEST_F(CannedDump, SeesTheReservation)
 {
     add_root();
     add(RTM_NEWTFILTER, 0x10000, 0, at(2, ETH_P_IP), nothing("u32"));
-    add_node(0x7fe00000, [](Builder& b) { b.number(TCA_U32_DIVISOR, 1); }, 2, ETH_P_IP);
+    add_node(
+        0x7fe00000, [](Builder& b) { b.number(TCA_U32_DIVISOR, 1); }, 2, ETH_P_IP);
     const auto picture = read();
     EXPECT_TRUE(picture.has_reservation);
     EXPECT_TRUE(picture.foreign.empty());
@@ -335,7 +341,10 @@ TEST_F(CannedDump, SeesTheReservation)
 
 // --- what a picture means
 
-QdiscSeen htb(std::uint32_t handle = root_qdisc, std::uint32_t default_class = 2) { return {"htb", handle, default_class}; }
+QdiscSeen htb(std::uint32_t handle = root_qdisc, std::uint32_t default_class = 2)
+{
+    return {"htb", handle, default_class};
+}
 
 TEST(TranslatorLoad, KnowsAForeignRoot)
 {
@@ -360,7 +369,8 @@ TEST(TranslatorLoad, TakesTheLeafOfTheCatchment)
 {
     Picture picture;
     picture.qdiscs[TC_H_ROOT] = htb();
-    picture.classes[catchment_class] = {.id = catchment_class, .parent = root_class, .shape = {}, .inner = false, .leaf = Leaf::sfq};
+    picture.classes[catchment_class] = {
+        .id = catchment_class, .parent = root_class, .shape = {}, .inner = false, .leaf = Leaf::sfq};
     picture.our_nodes = {0x80100001};
     Translator translator;
     EXPECT_EQ(translator.load(picture).leaf, Leaf::sfq);
@@ -398,7 +408,8 @@ TEST(TranslatorLoad, MakesFiltersAnewWhereLibvirtsPreferenceIsGone)
     const auto requests = translator.translate(AddFilters{});
     ASSERT_EQ(requests.size(), 4u);
     EXPECT_EQ(requests[0].request, (Request{Verb::remove, Preference{our_preference, any_protocol}}));
-    EXPECT_EQ(requests[1].request, (Request{Verb::add, U32Table{reserved_table, 1, {libvirt_preference, ip_protocol}}}));
+    EXPECT_EQ(requests[1].request,
+              (Request{Verb::add, U32Table{reserved_table, 1, {libvirt_preference, ip_protocol}}}));
     EXPECT_EQ(std::get<U32Table>(requests[2].request.object).id, 1);
     EXPECT_EQ(std::get<U32Link>(requests[3].request.object).to, 1);
 }
@@ -428,7 +439,8 @@ TEST(TranslatorLoad, LeavesLibvirtsFiltersInPlace)
     const auto requests = translator.translate(AddFilters{});
     ASSERT_EQ(requests.size(), 3u);
     // The reservation joins them.
-    EXPECT_EQ(requests[0].request, (Request{Verb::add, U32Table{reserved_table, 1, {libvirt_preference, ip_protocol}}}));
+    EXPECT_EQ(requests[0].request,
+              (Request{Verb::add, U32Table{reserved_table, 1, {libvirt_preference, ip_protocol}}}));
     EXPECT_EQ(std::get<U32Table>(requests[1].request.object).id, 2); // 1 is somebody's
 }
 

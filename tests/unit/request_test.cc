@@ -28,10 +28,7 @@ public:
     Bytes_& u32(std::uint32_t value) { return raw(value); }
     Bytes_& u64(std::uint64_t value) { return raw(value); }
     // Network byte order.
-    Bytes_& be32(std::uint32_t value)
-    {
-        return u8(value >> 24).u8(value >> 16).u8(value >> 8).u8(value);
-    }
+    Bytes_& be32(std::uint32_t value) { return u8(value >> 24).u8(value >> 16).u8(value >> 8).u8(value); }
     Bytes_& text(const std::string& value)
     {
         bytes_.insert(bytes_.end(), value.begin(), value.end());
@@ -66,10 +63,7 @@ private:
     std::size_t unpadded_ = 0;
 };
 
-Bytes_ kind(const std::string& name)
-{
-    return Bytes_{}.text(name);
-}
+Bytes_ kind(const std::string& name) { return Bytes_{}.text(name); }
 
 struct Expected {
     int type, flags;
@@ -107,7 +101,9 @@ TEST(Encode, RootQdisc)
     glob.u32(3).u32(10).u32(2).u32(0).u32(0);
     expect_message({Verb::add, RootQdisc{}},
                    {RTM_NEWQDISC, create, TC_H_ROOT, 0x10000, 0,
-                    Bytes_{}.attribute(TCA_KIND, kind("htb")).attribute(TCA_OPTIONS | NLA_F_NESTED, Bytes_{}.attribute(TCA_HTB_INIT, glob))});
+                    Bytes_{}
+                        .attribute(TCA_KIND, kind("htb"))
+                        .attribute(TCA_OPTIONS | NLA_F_NESTED, Bytes_{}.attribute(TCA_HTB_INIT, glob))});
     expect_message({Verb::remove, RootQdisc{}}, {RTM_DELQDISC, plain, TC_H_ROOT, 0, 0, {}});
 }
 
@@ -123,7 +119,8 @@ TEST(Encode, LeafQdisc)
     };
     expect_message({Verb::add, LeafQdisc{{3}, Leaf::fq_codel}},
                    {RTM_NEWQDISC, replace, 0x10003, 0x30000, 0, named("fq_codel")});
-    expect_message({Verb::add, LeafQdisc{{65535}, Leaf::pfifo}}, {RTM_NEWQDISC, replace, 0x1ffff, 0, 0, named("pfifo")});
+    expect_message({Verb::add, LeafQdisc{{65535}, Leaf::pfifo}},
+                   {RTM_NEWQDISC, replace, 0x1ffff, 0, 0, named("pfifo")});
     Bytes_ sfq;
     sfq.u32(0).u32(10).u32(0).u32(0).u32(0);
     expect_message({Verb::add, LeafQdisc{{0x1234}, Leaf::sfq}},
@@ -136,8 +133,9 @@ TEST(Encode, HtbClass)
 {
     const Shape shape{{1'000'000}, {20'000'000}, {15625}, {15626}, 6000};
     const auto options = [&](std::uint32_t rate, std::uint32_t ceil, const Shape& of) {
-        return Bytes_{}.attribute(TCA_KIND, kind("htb")).attribute(TCA_OPTIONS | NLA_F_NESTED,
-                                     Bytes_{}.attribute(TCA_HTB_PARMS, htb_parameters(rate, ceil, of)));
+        return Bytes_{}
+            .attribute(TCA_KIND, kind("htb"))
+            .attribute(TCA_OPTIONS | NLA_F_NESTED, Bytes_{}.attribute(TCA_HTB_PARMS, htb_parameters(rate, ceil, of)));
     };
     expect_message({Verb::add, HtbClass{{3}, ClassId{1}, shape}},
                    {RTM_NEWTCLASS, create, 0x10001, 0x10003, 0, options(1'000'000, 20'000'000, shape)});
@@ -154,8 +152,8 @@ TEST(Encode, RatesOf64BitsFrom2To32On)
     struct Case {
         std::uint64_t rate, ceil;
     };
-    for (const auto& [rate, ceil] : {Case{edge - 1, edge - 1}, Case{edge - 1, edge}, Case{edge, edge}, Case{edge, edge + 1},
-                                     Case{12'500'000'000, 18'446'744'073'709'551'000u}}) {
+    for (const auto& [rate, ceil] : {Case{edge - 1, edge - 1}, Case{edge - 1, edge}, Case{edge, edge},
+                                     Case{edge, edge + 1}, Case{12'500'000'000, 18'446'744'073'709'551'000u}}) {
         const Shape shape{{rate}, {ceil}, {1}, {2}, 3};
         Bytes_ options;
         if (rate >= edge)
@@ -182,16 +180,20 @@ TEST(Encode, PreferenceAndOtherFilter)
 
 TEST(Encode, U32Table)
 {
-    expect_message({Verb::add, U32Table{1, 256, {10, any_protocol}}},
-                   {RTM_NEWTFILTER, create, 0x10000, 0x00100000, place(10, ETH_P_ALL),
-                    Bytes_{}.attribute(TCA_KIND, kind("u32")).attribute(TCA_OPTIONS | NLA_F_NESTED,
-                                                Bytes_{}.attribute(TCA_U32_DIVISOR, Bytes_{}.u32(256)))});
+    expect_message(
+        {Verb::add, U32Table{1, 256, {10, any_protocol}}},
+        {RTM_NEWTFILTER, create, 0x10000, 0x00100000, place(10, ETH_P_ALL),
+         Bytes_{}
+             .attribute(TCA_KIND, kind("u32"))
+             .attribute(TCA_OPTIONS | NLA_F_NESTED, Bytes_{}.attribute(TCA_U32_DIVISOR, Bytes_{}.u32(256)))});
     expect_message({Verb::add, U32Table{0x7fe, 1, {2, ip_protocol}}},
                    {RTM_NEWTFILTER, create, 0x10000, 0x7fe00000, place(2, ETH_P_IP),
-                    Bytes_{}.attribute(TCA_KIND, kind("u32")).attribute(TCA_OPTIONS | NLA_F_NESTED,
-                                                Bytes_{}.attribute(TCA_U32_DIVISOR, Bytes_{}.u32(1)))});
-    expect_message({Verb::remove, U32Table{1, 256, {10, any_protocol}}},
-                   {RTM_DELTFILTER, plain, 0x10000, 0x00100000, place(10, ETH_P_ALL), Bytes_{}.attribute(TCA_KIND, kind("u32"))});
+                    Bytes_{}
+                        .attribute(TCA_KIND, kind("u32"))
+                        .attribute(TCA_OPTIONS | NLA_F_NESTED, Bytes_{}.attribute(TCA_U32_DIVISOR, Bytes_{}.u32(1)))});
+    expect_message(
+        {Verb::remove, U32Table{1, 256, {10, any_protocol}}},
+        {RTM_DELTFILTER, plain, 0x10000, 0x00100000, place(10, ETH_P_ALL), Bytes_{}.attribute(TCA_KIND, kind("u32"))});
 }
 
 TEST(Encode, U32Match)
@@ -203,19 +205,35 @@ TEST(Encode, U32Match)
         auto body = selector;
         for (const auto byte : keys.get())
             body.u8(byte);
-        return Expected{RTM_NEWTFILTER, create, 0x10000, 0x001cc002, place(10, ETH_P_ALL),
-                        Bytes_{}.attribute(TCA_KIND, kind("u32"))
-                            .attribute(TCA_OPTIONS | NLA_F_NESTED, Bytes_{}.attribute(TCA_U32_CLASSID, Bytes_{}.u32(0x10103))
-                                                    .attribute(TCA_U32_HASH, Bytes_{}.u32(0x001cc000))
-                                                    .attribute(TCA_U32_SEL, body))};
+        return Expected{
+            RTM_NEWTFILTER,
+            create,
+            0x10000,
+            0x001cc002,
+            place(10, ETH_P_ALL),
+            Bytes_{}
+                .attribute(TCA_KIND, kind("u32"))
+                .attribute(TCA_OPTIONS | NLA_F_NESTED, Bytes_{}
+                                                           .attribute(TCA_U32_CLASSID, Bytes_{}.u32(0x10103))
+                                                           .attribute(TCA_U32_HASH, Bytes_{}.u32(0x001cc000))
+                                                           .attribute(TCA_U32_SEL, body))};
     };
-    expect_message({Verb::add, match},
-                   expected(Bytes_{}.be32(0x0000ffff).be32(0x00005254).u32(-16).u32(0).be32(0xffffffff).be32(0x00aabbcc).u32(-12).u32(0)));
-    expect_message({Verb::add, match},
-                   expected(Bytes_{}.be32(0xffffffff).be32(0x525400aa).u32(-8).u32(0).be32(0xffff0000).be32(0xbbcc0000).u32(-4).u32(0)),
-                   MacKey::source);
-    expect_message({Verb::remove, match},
-                   {RTM_DELTFILTER, plain, 0x10000, 0x001cc002, place(10, ETH_P_ALL), Bytes_{}.attribute(TCA_KIND, kind("u32"))});
+    expect_message({Verb::add, match}, expected(Bytes_{}
+                                                    .be32(0x0000ffff)
+                                                    .be32(0x00005254)
+                                                    .u32(-16)
+                                                    .u32(0)
+                                                    .be32(0xffffffff)
+                                                    .be32(0x00aabbcc)
+                                                    .u32(-12)
+                                                    .u32(0)));
+    expect_message(
+        {Verb::add, match},
+        expected(
+            Bytes_{}.be32(0xffffffff).be32(0x525400aa).u32(-8).u32(0).be32(0xffff0000).be32(0xbbcc0000).u32(-4).u32(0)),
+        MacKey::source);
+    expect_message({Verb::remove, match}, {RTM_DELTFILTER, plain, 0x10000, 0x001cc002, place(10, ETH_P_ALL),
+                                           Bytes_{}.attribute(TCA_KIND, kind("u32"))});
 }
 
 TEST(Encode, U32Link)
@@ -223,25 +241,34 @@ TEST(Encode, U32Link)
     const auto selector = [](std::uint32_t mask, int offset) {
         return Bytes_{}.u8(0).u8(0).u8(0).u8(0).u16(0).u16(0).u16(0).u16(static_cast<std::uint16_t>(offset)).be32(mask);
     };
-    expect_message({Verb::add, U32Link{{0, 0, 1}, 1, 5}},
-                   {RTM_NEWTFILTER, create, 0x10000, 1, place(10, ETH_P_ALL),
-                    Bytes_{}.attribute(TCA_KIND, kind("u32"))
-                        .attribute(TCA_OPTIONS | NLA_F_NESTED, Bytes_{}.attribute(TCA_U32_LINK, Bytes_{}.u32(0x00100000))
-                                                .attribute(TCA_U32_SEL, selector(0x000000ff, -12)))});
-    expect_message({Verb::add, U32Link{{1, 0xcc, 9}, 2, 0}},
-                   {RTM_NEWTFILTER, create, 0x10000, 0x001cc009, place(10, ETH_P_ALL),
-                    Bytes_{}.attribute(TCA_KIND, kind("u32"))
-                        .attribute(TCA_OPTIONS | NLA_F_NESTED, Bytes_{}.attribute(TCA_U32_LINK, Bytes_{}.u32(0x00200000))
-                                                .attribute(TCA_U32_HASH, Bytes_{}.u32(0x001cc000))
-                                                .attribute(TCA_U32_SEL, selector(0x0000ff00, -16)))});
-    expect_message({Verb::remove, U32Link{{1, 0xcc, 9}, 2, 0}},
-                   {RTM_DELTFILTER, plain, 0x10000, 0x001cc009, place(10, ETH_P_ALL), Bytes_{}.attribute(TCA_KIND, kind("u32"))});
+    expect_message(
+        {Verb::add, U32Link{{0, 0, 1}, 1, 5}},
+        {RTM_NEWTFILTER, create, 0x10000, 1, place(10, ETH_P_ALL),
+         Bytes_{}
+             .attribute(TCA_KIND, kind("u32"))
+             .attribute(TCA_OPTIONS | NLA_F_NESTED, Bytes_{}
+                                                        .attribute(TCA_U32_LINK, Bytes_{}.u32(0x00100000))
+                                                        .attribute(TCA_U32_SEL, selector(0x000000ff, -12)))});
+    expect_message(
+        {Verb::add, U32Link{{1, 0xcc, 9}, 2, 0}},
+        {RTM_NEWTFILTER, create, 0x10000, 0x001cc009, place(10, ETH_P_ALL),
+         Bytes_{}
+             .attribute(TCA_KIND, kind("u32"))
+             .attribute(TCA_OPTIONS | NLA_F_NESTED, Bytes_{}
+                                                        .attribute(TCA_U32_LINK, Bytes_{}.u32(0x00200000))
+                                                        .attribute(TCA_U32_HASH, Bytes_{}.u32(0x001cc000))
+                                                        .attribute(TCA_U32_SEL, selector(0x0000ff00, -16)))});
+    expect_message(
+        {Verb::remove, U32Link{{1, 0xcc, 9}, 2, 0}},
+        {RTM_DELTFILTER, plain, 0x10000, 0x001cc009, place(10, ETH_P_ALL), Bytes_{}.attribute(TCA_KIND, kind("u32"))});
 }
 
 TEST(AddressByte, StandsBeforeTheNetworkHeader)
 {
-    const WordMask destination[] = {{-16, 0xff00}, {-16, 0xff}, {-12, 0xff000000}, {-12, 0xff0000}, {-12, 0xff00}, {-12, 0xff}};
-    const WordMask source[] = {{-8, 0xff000000}, {-8, 0xff0000}, {-8, 0xff00}, {-8, 0xff}, {-4, 0xff000000}, {-4, 0xff0000}};
+    const WordMask destination[] = {{-16, 0xff00},   {-16, 0xff},   {-12, 0xff000000},
+                                    {-12, 0xff0000}, {-12, 0xff00}, {-12, 0xff}};
+    const WordMask source[] = {{-8, 0xff000000}, {-8, 0xff0000},   {-8, 0xff00},
+                               {-8, 0xff},       {-4, 0xff000000}, {-4, 0xff0000}};
     for (unsigned i = 0; i < 6; ++i) {
         EXPECT_EQ(address_byte(MacKey::destination, i), destination[i]) << i;
         EXPECT_EQ(address_byte(MacKey::source, i), source[i]) << i;
@@ -273,7 +300,8 @@ TEST(Describe, IsTheCommandThatDoesTheSame)
     EXPECT_EQ(text(Verb::change, shaped), "tc class change dev virbr7 parent 1:1" + rest);
     EXPECT_EQ(text(Verb::add, HtbClass{{3}, {}, shaped.shape}), "tc class add dev virbr7 parent 1:" + rest);
     EXPECT_EQ(text(Verb::remove, shaped), "tc class del dev virbr7 classid 1:3");
-    EXPECT_EQ(text(Verb::remove, Preference{10, any_protocol}), "tc filter del dev virbr7 parent 1: pref 10 protocol all");
+    EXPECT_EQ(text(Verb::remove, Preference{10, any_protocol}),
+              "tc filter del dev virbr7 parent 1: pref 10 protocol all");
     EXPECT_EQ(text(Verb::remove, Preference{2, ip_protocol}), "tc filter del dev virbr7 parent 1: pref 2 protocol ip");
     EXPECT_EQ(text(Verb::remove, Preference{2, ETH_P_ARP}), "tc filter del dev virbr7 parent 1: pref 2 protocol 2054");
     EXPECT_EQ(text(Verb::add, U32Table{0x7fe, 1, {2, ip_protocol}}),
@@ -288,9 +316,10 @@ TEST(Describe, IsTheCommandThatDoesTheSame)
               "tc filter add dev virbr7 parent 1: pref 10 protocol all handle 1:cc:2 u32 match u32 0x525400aa "
               "0xffffffff at -8 match u32 0xbbcc0000 0xffff0000 at -4 flowid 1:3");
     EXPECT_EQ(text(Verb::remove, match), "tc filter del dev virbr7 parent 1: pref 10 protocol all handle 1:cc:2 u32");
-    EXPECT_EQ(text(Verb::add, U32Link{{0, 0, 1}, 1, 5}),
-              "tc filter add dev virbr7 parent 1: pref 10 protocol all handle 0:0:1 u32 link 1: hashkey mask 0x000000ff at -12");
-    EXPECT_EQ(text(Verb::remove, U32Link{{0, 0, 1}, 1, 5}), "tc filter del dev virbr7 parent 1: pref 10 protocol all handle 0:0:1 u32");
+    EXPECT_EQ(text(Verb::add, U32Link{{0, 0, 1}, 1, 5}), "tc filter add dev virbr7 parent 1: pref 10 protocol all "
+                                                         "handle 0:0:1 u32 link 1: hashkey mask 0x000000ff at -12");
+    EXPECT_EQ(text(Verb::remove, U32Link{{0, 0, 1}, 1, 5}),
+              "tc filter del dev virbr7 parent 1: pref 10 protocol all handle 0:0:1 u32");
     EXPECT_EQ(text(Verb::remove, OtherFilter{{1, any_protocol}, {'f', 'w'}, 0x1f}),
               "tc filter del dev virbr7 parent 1: pref 1 protocol all handle 0x1f fw");
 }

@@ -9,9 +9,9 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <set>
 #include <climits>
 #include <functional>
+#include <set>
 
 namespace virfloor::test {
 namespace {
@@ -21,7 +21,7 @@ using testing::HasSubstr;
 
 unsigned mode_of(const fs::path& path)
 {
-    struct stat status{};
+    struct stat status {};
     EXPECT_EQ(lstat(path.c_str(), &status), 0);
     return status.st_mode & 07777;
 }
@@ -69,7 +69,8 @@ TEST_F(StatusTest, OnlyTheOwnerMayReadIt)
 TEST_F(StatusTest, RecordsAreOverwrittenInPlace)
 {
     auto status = directory_.save(network_, 7);
-    struct stat before{}, after{};
+    struct stat before {
+    }, after{};
     stat(file().c_str(), &before);
     const Port port = network_.plug(uuid(1), mac(1), {300});
     status.update(network_, port.uuid);
@@ -175,8 +176,8 @@ TEST_F(StatusTest, WhatACrashCutOffIsRemovedAtTheNextStart)
 {
     directory_.save(network_, 7);
     const fs::path folder = file().parent_path();
-    for (const char* name : {"tenants.xml.A1b2C3", "tenants.xml.damaged", "a.xml.ABCDE", "a.xml.ABCDE!",
-                             "ABCDEF", "a.txt.ABCDEF", "a.xml.ABCDEF.xml"})
+    for (const char* name : {"tenants.xml.A1b2C3", "tenants.xml.damaged", "a.xml.ABCDE", "a.xml.ABCDE!", "ABCDEF",
+                             "a.txt.ABCDEF", "a.xml.ABCDEF.xml"})
         write_text(folder / name, "<floor");
     StatusDirectory again(folder);
     std::set<std::string> left;
@@ -235,9 +236,12 @@ TEST_F(StatusTest, FilesThatContradictThemselvesAreRefused)
     network_.plug(uuid(2), mac(2), {400});
     directory_.save(network_, 7);
     const std::string whole = text();
-    for (const auto& [old, by] : std::vector<std::pair<std::string, std::string>>{
-             {uuid(2).text(), uuid(1).text()}, {mac(2).text(), mac(1).text()} /* one address, two classes */, {"class='4'", "class='3'"},
-             {"class='4'", "class='2'"}, {"floor='400'", "floor='0'"}}) {
+    for (const auto& [old, by] :
+         std::vector<std::pair<std::string, std::string>>{{uuid(2).text(), uuid(1).text()},
+                                                          {mac(2).text(), mac(1).text()} /* one address, two classes */,
+                                                          {"class='4'", "class='3'"},
+                                                          {"class='4'", "class='2'"},
+                                                          {"floor='400'", "floor='0'"}}) {
         std::string copy = whole;
         copy.replace(copy.find(old), old.size(), by);
         write_text(file(), copy);
@@ -298,8 +302,7 @@ TEST_F(StatusTest, ADirectoryOfOthersIsRefused)
     EXPECT_THAT(error_of([&] { StatusDirectory{link}; }).what(), HasSubstr("remove it and restart"));
     if (geteuid() == 0) {
         ASSERT_EQ(chown(directory.c_str(), 12345, 0), 0);
-        EXPECT_THAT(error_of([&] { StatusDirectory{directory}; }).what(),
-                    HasSubstr("belongs to another user"));
+        EXPECT_THAT(error_of([&] { StatusDirectory{directory}; }).what(), HasSubstr("belongs to another user"));
     }
 }
 
@@ -345,9 +348,8 @@ TEST_F(StatusTest, WhatStandsWhereAFileShouldIsSetAside)
 
 TEST_F(StatusTest, OddNamesStayInTheDirectory)
 {
-    for (const std::string name :
-         {".", "..", "...", ".hidden", "a.xml", "tenants.xml.damaged", "tenants.xml.AbCdEf", "-rf",
-          "$(id)", "a b'\"<&>", "gr\xc3\xbc\xc3\x9f", "line\nbreak", "*"}) {
+    for (const std::string name : {".", "..", "...", ".hidden", "a.xml", "tenants.xml.damaged", "tenants.xml.AbCdEf",
+                                   "-rf", "$(id)", "a b'\"<&>", "gr\xc3\xbc\xc3\x9f", "line\nbreak", "*"}) {
         const Network network(name, "virbr7", rate(5), {1500});
         directory_.save(network, 7);
         EXPECT_EQ(directory_.load(name)->name, name);

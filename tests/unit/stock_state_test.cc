@@ -133,7 +133,8 @@ TEST_F(StockState, DamagedPortsAreLoggedAndLeft)
 TEST_F(StockState, ADamagedNetworkIsLoggedAndLeft)
 {
     const std::string before = read_text(port(first));
-    for (const char* text : {"", "<networkstatus/>", "<networkstatus><network><name>tenants</name></network></networkstatus>"}) {
+    for (const char* text :
+         {"", "<networkstatus/>", "<networkstatus><network><name>tenants</name></network></networkstatus>"}) {
         LogCapture::lines().clear();
         write_text(status(), text);
         take_over();

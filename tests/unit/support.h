@@ -30,8 +30,8 @@ inline MacAddress mac(const std::string& text) { return MacAddress::parse(text).
 // Addresses and UUIDs that differ by a number: 52:54:00:NN:NN:NN.
 inline MacAddress mac(unsigned number)
 {
-    return {{0x52, 0x54, 0x00, static_cast<std::uint8_t>(number >> 16),
-             static_cast<std::uint8_t>(number >> 8), static_cast<std::uint8_t>(number)}};
+    return {{0x52, 0x54, 0x00, static_cast<std::uint8_t>(number >> 16), static_cast<std::uint8_t>(number >> 8),
+             static_cast<std::uint8_t>(number)}};
 }
 
 inline Uuid uuid(unsigned number)
@@ -62,8 +62,7 @@ std::string ranges_of_ids(IsTaken is_taken)
 }
 inline std::string taken_ids(const ClassIdAllocator& ids)
 {
-    return ranges_of_ids(
-        [&](unsigned at) { return !ids.is_free(ClassId{static_cast<std::uint16_t>(at)}); });
+    return ranges_of_ids([&](unsigned at) { return !ids.is_free(ClassId{static_cast<std::uint16_t>(at)}); });
 }
 inline std::string taken_ids(const Network& network)
 {
@@ -73,8 +72,7 @@ inline std::string taken_ids(const Network& network)
     return ranges_of_ids([&](unsigned at) { return ids.contains(at); });
 }
 
-inline Rate rate(std::uint64_t average, std::uint64_t peak = 0, std::uint64_t floor = 0,
-                 std::uint64_t burst = 0)
+inline Rate rate(std::uint64_t average, std::uint64_t peak = 0, std::uint64_t floor = 0, std::uint64_t burst = 0)
 {
     return Rate{{average}, {peak}, {floor}, {burst}};
 }
@@ -92,7 +90,7 @@ Error error_of(Function function)
     return Error(Refusal::system, "no Error was thrown");
 }
 
-#define EXPECT_REFUSED(kind, statement)                                                            \
+#define EXPECT_REFUSED(kind, statement) \
     EXPECT_EQ(::virfloor::test::error_of([&] { statement; }).refusal(), ::virfloor::Refusal::kind)
 
 // A directory that goes with the test.
@@ -131,11 +129,12 @@ public:
     LogCapture()
     {
         lines().clear();
-        set_log_sink([](Severity severity, const std::string& message) {
-            lines().emplace_back(severity, message);
-        });
+        set_log_sink([](Severity severity, const std::string& message) { lines().emplace_back(severity, message); });
     }
-    ~LogCapture() { set_log_sink([](Severity, const std::string&) {}); }
+    ~LogCapture()
+    {
+        set_log_sink([](Severity, const std::string&) {});
+    }
     LogCapture(const LogCapture&) = delete;
     LogCapture& operator=(const LogCapture&) = delete;
 

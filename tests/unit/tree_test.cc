@@ -20,10 +20,7 @@ Class leaf(unsigned number, std::uint64_t rate, unsigned parent = 1)
     return {.id = id(number), .parent = id(parent), .shape = shape(rate)};
 }
 
-Class root(std::uint64_t rate)
-{
-    return {.id = root_class, .parent = {}, .shape = shape(rate), .inner = true};
-}
+Class root(std::uint64_t rate) { return {.id = root_class, .parent = {}, .shape = shape(rate), .inner = true}; }
 
 Tree tree(std::vector<Class> classes, std::map<MacAddress, ClassId> steering = {})
 {
@@ -63,8 +60,7 @@ private:
     {
         return std::any_of(tree.steering.begin(), tree.steering.end(),
                            [of](const auto& at) { return at.second == of; }) ||
-               std::any_of(tree.foreign.begin(), tree.foreign.end(),
-                           [of](const auto& at) { return at.target == of; });
+               std::any_of(tree.foreign.begin(), tree.foreign.end(), [of](const auto& at) { return at.target == of; });
     }
     std::string carry_out(const AddRoot&)
     {
@@ -266,8 +262,8 @@ TEST(Difference, MovesAClassToAnotherParent)
 // A class that is moved takes its children along: they must go before it and come after it.
 TEST(Difference, MovesAClassThatHasChildren)
 {
-    const Tree have = tree({root(100), leaf(2, 40), leaf(5, 60), leaf(3, 30, 2), leaf(4, 10, 2)},
-                           {{mac(1), id(3)}, {mac(2), id(4)}});
+    const Tree have =
+        tree({root(100), leaf(2, 40), leaf(5, 60), leaf(3, 30, 2), leaf(4, 10, 2)}, {{mac(1), id(3)}, {mac(2), id(4)}});
     const Tree want = tree({root(100), leaf(5, 60), leaf(2, 40, 5), leaf(3, 30, 2), leaf(4, 10, 2)},
                            {{mac(1), id(3)}, {mac(2), id(4)}});
     Abstract kernel(have);
@@ -425,8 +421,12 @@ Tree random_wanted(std::mt19937& random)
 
 ForeignFilter random_foreign(std::mt19937& random, const Tree& tree)
 {
-    ForeignFilter filter{static_cast<std::uint16_t>(1 + random() % 3), ETH_P_ALL,
-                         static_cast<std::uint32_t>(1 + random() % 1000), random() % 2 ? "fw" : "u32", {}, {}};
+    ForeignFilter filter{static_cast<std::uint16_t>(1 + random() % 3),
+                         ETH_P_ALL,
+                         static_cast<std::uint32_t>(1 + random() % 1000),
+                         random() % 2 ? "fw" : "u32",
+                         {},
+                         {}};
     auto at = tree.classes.begin();
     if (!tree.classes.empty()) {
         std::advance(at, random() % tree.classes.size());

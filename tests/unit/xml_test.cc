@@ -8,7 +8,6 @@
 #include <libxml/parser.h>
 #include <libxml/parserInternals.h>
 
-
 namespace virfloor::test {
 namespace {
 
@@ -67,10 +66,10 @@ TEST_F(XmlSafety, ReadsNoFileForAnEntity)
 
 TEST_F(XmlSafety, IncludesNothing)
 {
-    const auto document = XmlDocument::parse(
-        "<network xmlns:xi='http://www.w3.org/2001/XInclude'><xi:include parse='text' href='" +
-            secret().string() + "'/></network>",
-        "network");
+    const auto document =
+        XmlDocument::parse("<network xmlns:xi='http://www.w3.org/2001/XInclude'><xi:include parse='text' href='" +
+                               secret().string() + "'/></network>",
+                           "network");
     EXPECT_THAT(document.text(), testing::Not(HasSubstr("the secret")));
 }
 
@@ -132,7 +131,8 @@ TEST_F(XmlSafety, ReadsUtf8WhateverTheTextSaysOfItself)
 {
     const auto parsed = [](const std::string& encoding, const std::string& name) {
         return parse_network("<?xml version='1.0' encoding='" + encoding + "'?><network><name>" + name +
-                             "</name></network>").name;
+                             "</name></network>")
+            .name;
     };
     EXPECT_EQ(parsed("ISO-8859-1", "n\xc3\xa4"), "n\xc3\xa4");
     EXPECT_EQ(parsed("UTF-7", "+ADw-"), "+ADw-");
@@ -159,8 +159,8 @@ TEST_F(XmlSafety, RefusesAnotherRoot)
 
 TEST_F(XmlSafety, RefusesBrokenText)
 {
-    for (const char* text : {"", " ", "network", "<network>", "<network></Network>", "<network/><network/>",
-                             "<network", "<network a=b/>", "<network a='1' a='2'/>", "\xff\xfe<network/>",
+    for (const char* text : {"", " ", "network", "<network>", "<network></Network>", "<network/><network/>", "<network",
+                             "<network a=b/>", "<network a='1' a='2'/>", "\xff\xfe<network/>",
                              "<network>\x01</network>", "<network>\xc3\x28</network>", "<network>&nope;</network>"})
         EXPECT_NE(refusal(text), "") << text;
     EXPECT_THAT(refusal("<network>\n<name>\n</network>"), HasSubstr("line 3"));
@@ -179,8 +179,8 @@ TEST_F(XmlSafety, DeepNestingIsRefusedOrSurvived)
 
 TEST(Xml, FindsElementsAndAttributes)
 {
-    const auto document = XmlDocument::parse(
-        "<a one='1' two='&lt;&amp;'><!--c--><b>t&gt;</b>text<c/><b>second</b></a>", "a");
+    const auto document =
+        XmlDocument::parse("<a one='1' two='&lt;&amp;'><!--c--><b>t&gt;</b>text<c/><b>second</b></a>", "a");
     xmlNode* root = document.root();
     EXPECT_EQ(children(root).size(), 3u);
     EXPECT_EQ(content(child(root, "b")), "t>");
@@ -219,8 +219,7 @@ TEST(ReplaceElement, PutsLinesBeforeTheFirstThatIsNamed)
 {
     EXPECT_EQ(replace_element("<r>\n  <a/>\n  <z/>\n  <b/>\n</r>\n", "r", "n", {"b", "z"}, "  <n/>\n"),
               "<r>\n  <a/>\n  <n/>\n  <z/>\n  <b/>\n</r>\n");
-    EXPECT_EQ(replace_element("<r>\n  <a/>\n</r>\n", "r", "n", {"b"}, "  <n/>\n"),
-              "<r>\n  <a/>\n  <n/>\n</r>\n");
+    EXPECT_EQ(replace_element("<r>\n  <a/>\n</r>\n", "r", "n", {"b"}, "  <n/>\n"), "<r>\n  <a/>\n  <n/>\n</r>\n");
 }
 
 TEST(ReplaceElement, RefusesTextOfAnotherForm)
