@@ -26,7 +26,8 @@ namespace fs = std::filesystem;
 
 // A record's length. It divides a page, and holds the longest port; format() sees to that.
 constexpr std::size_t record_size = 128;
-constexpr std::size_t least_capacity = 8; // records
+constexpr std::size_t least_capacity = 8;   // records
+constexpr std::ptrdiff_t counts_place = -2; // from the first port's record
 constexpr std::size_t max_file_size = 16 * 1024 * 1024;
 constexpr char root_name[] = "floornetwork";
 constexpr char extension[] = ".xml";
@@ -62,27 +63,35 @@ std::string format(const Port& port)
     return pad(std::move(text));
 }
 
-// Nothing where all is well.
-std::string format(Condition condition)
+std::string format(const Counts& counts)
 {
-    switch (condition) {
-    case Condition::kept: return "";
-    case Condition::contested: return "  <tree state='contested'/>\n";
-    case Condition::broken: return "  <tree state='broken'/>\n";
-    case Condition::absent: return "  <tree state='absent'/>\n";
-    }
-    throw std::logic_error("no such condition");
+    return pad("  <counts refusals='" + std::to_string(counts.refusals) + "' repairs='" +
+               std::to_string(counts.repairs) + "'/>");
 }
 
-std::string format_header(const Network& network, int ifindex, Condition condition)
+// Where all is well, nothing is said.
+constexpr std::pair<Condition, const char*> states[] = {
+    {Condition::contested, "contested"}, {Condition::broken, "broken"}, {Condition::absent, "absent"}};
+
+std::string format(Condition condition)
+{
+    for (const auto& [said, state] : states)
+        if (said == condition)
+            return std::string("  <tree state='") + state + "'/>\n";
+    return "";
+}
+
+// Up to the first port's record.
+std::string format_header(const Network& network, int ifindex, Condition condition, const Counts& counts)
 {
     std::string text = std::string("<") + root_name + ">\n  <name>" + escape_xml(network.name()) +
                        "</name>\n  <bridge name='" + escape_xml(network.bridge()) + "' ifindex='" +
                        std::to_string(ifindex) + "' mtu='" + std::to_string(network.mtu().count) + "'/>\n" +
-                       format_bandwidth({network.limits(), {}}, {}, 2) + format(condition) + "  <ports>";
+                       format_bandwidth({network.limits(), {}}, {}, 2) + format(condition);
     // Records start at a multiple of their size.
+    text.pop_back();
     text.resize((text.size() / record_size + 1) * record_size - 1, ' ');
-    return text + '\n';
+    return text + '\n' + format(counts) + pad("  <ports>");
 }
 
 [[noreturn]] void refuse(const fs::path& path, const std::string& why)
@@ -114,6 +123,35 @@ Port parse_record(const xmlNode* record, const fs::path& path)
             .id = ClassId{static_cast<std::uint16_t>(
                 number(record, "class", last_class.minor, path, first_port_class.minor))},
             .floor = {number(record, "floor", max_rate.count, path, 1)}};
+}
+
+XmlDocument parse_document(std::string_view text, const fs::path& path)
+{
+    try {
+        return XmlDocument::parse(text, root_name, max_file_size);
+    } catch (const Error& error) {
+        refuse(path, error.what());
+    }
+}
+
+Condition parse_condition(const xmlNode* tree, const fs::path& path)
+{
+    if (!tree)
+        return Condition::kept;
+    const auto state = attribute(tree, "state");
+    const auto said = std::ranges::find_if(states, [&](const auto& each) { return state == each.second; });
+    if (said == std::end(states))
+        refuse(path, "no valid state");
+    return said->first;
+}
+
+// A file of before there were counts has none.
+Counts parse_counts(const xmlNode* counts, const fs::path& path)
+{
+    if (!counts)
+        return {};
+    return {.refusals = number(counts, "refusals", UINT64_MAX, path),
+            .repairs = number(counts, "repairs", UINT64_MAX, path)};
 }
 
 // As GLib names a file that is to take the place of one of ours.
@@ -155,6 +193,25 @@ void make_ours(const fs::path& directory)
     log(Severity::warning, "closed " + directory.string() + " to other users");
 }
 
+fs::path file_in(const fs::path& directory, const std::string& network)
+{
+    if (network.empty() || network.find('/') != std::string::npos)
+        throw Error(Refusal::invalid_xml, "network name '" + network + "' is no file name");
+    return directory / (network + extension);
+}
+
+std::vector<std::string> names_in(const fs::path& directory)
+{
+    std::vector<std::string> names;
+    std::error_code error;
+    for (const auto& entry : fs::directory_iterator(directory, error))
+        if (entry.path().extension() == extension)
+            names.push_back(entry.path().stem());
+    if (error)
+        fail("list", directory, error.value());
+    return names;
+}
+
 } // namespace
 
 Descriptor::Descriptor(Descriptor&& other) noexcept : number_(std::exchange(other.number_, -1)) {}
@@ -171,13 +228,13 @@ Descriptor::~Descriptor()
         close(number_);
 }
 
-void StatusFile::replace(const Network& network, int ifindex, Condition condition)
+void StatusFile::replace(const Network& network, int ifindex, Condition condition, const Counts& counts)
 {
     std::size_t capacity = least_capacity;
     while (capacity < network.ports().size())
         capacity *= 2;
 
-    std::string text = format_header(network, ifindex, condition);
+    std::string text = format_header(network, ifindex, condition, counts);
     const std::size_t start = text.size();
     std::vector<const Port*> ports;
     for (const auto& [uuid, port] : network.ports())
@@ -198,26 +255,33 @@ void StatusFile::replace(const Network& network, int ifindex, Condition conditio
     replace_file(path_, text);
     ifindex_ = ifindex;
     condition_ = condition;
+    counts_ = counts;
     open_ = false;
     Descriptor file(open(path_.c_str(), O_WRONLY | O_CLOEXEC | O_NOFOLLOW));
     if (file.get() < 0)
         fail("open", path_, errno);
     file_ = std::move(file);
     open_ = true;
-    records_start_ = start;
+    records_start_ = static_cast<std::ptrdiff_t>(start);
     records_ = std::move(records);
     free_ = std::move(free);
 }
 
-void StatusFile::describe(const Network& network, int ifindex, Condition condition)
+void StatusFile::describe(const Network& network, int ifindex, Condition condition, const Counts& counts)
 {
-    if (!open_ || ifindex != ifindex_ || condition != condition_)
-        replace(network, ifindex, condition);
+    if (!open_ || ifindex != ifindex_ || condition != condition_) {
+        replace(network, ifindex, condition, counts);
+    } else if (counts != counts_) {
+        counts_ = counts;
+        open_ = false;
+        write_record(counts_place, format(counts));
+        open_ = true;
+    }
 }
 
-void StatusFile::write_record(std::size_t index, const std::string& record)
+void StatusFile::write_record(std::ptrdiff_t place, const std::string& record)
 {
-    const auto offset = static_cast<off_t>(records_start_ + index * record_size);
+    const auto offset = static_cast<off_t>(records_start_ + place * static_cast<std::ptrdiff_t>(record_size));
     const ssize_t written = pwrite(file_.get(), record.data(), record.size(), offset);
     if (written != static_cast<ssize_t>(record.size()))
         fail("write a record of", path_, written < 0 ? errno : EIO);
@@ -231,7 +295,7 @@ void StatusFile::update(const Network& network, const Uuid& uuid)
     auto record = records_.find(uuid);
     const bool new_record = port && record == records_.end();
     if (!open_ || (new_record && free_.empty())) {
-        replace(network, ifindex_, condition_);
+        replace(network, ifindex_, condition_, counts_);
         return;
     }
     if (new_record) {
@@ -240,9 +304,9 @@ void StatusFile::update(const Network& network, const Uuid& uuid)
     }
     open_ = false;
     if (port) {
-        write_record(record->second, format(*port));
+        write_record(static_cast<std::ptrdiff_t>(record->second), format(*port));
     } else if (record != records_.end()) {
-        write_record(record->second, pad(""));
+        write_record(static_cast<std::ptrdiff_t>(record->second), pad(""));
         free_.push_back(record->second);
         records_.erase(record);
     }
@@ -257,19 +321,14 @@ StatusDirectory::StatusDirectory(fs::path directory) : directory_(std::move(dire
     remove_temporaries(directory_);
 }
 
-fs::path StatusDirectory::path(const std::string& network) const
-{
-    if (network.empty() || network.find('/') != std::string::npos)
-        throw Error(Refusal::invalid_xml, "network name '" + network + "' is no file name");
-    return directory_ / (network + extension);
-}
+fs::path StatusDirectory::path(const std::string& network) const { return file_in(directory_, network); }
 
 StatusFile StatusDirectory::file(const std::string& network) const { return StatusFile(path(network)); }
 
 StatusFile StatusDirectory::save(const Network& network, int ifindex) const
 {
     StatusFile written = file(network.name());
-    written.describe(network, ifindex, Condition::kept);
+    written.describe(network, ifindex, Condition::kept, {});
     return written;
 }
 
@@ -289,7 +348,7 @@ std::optional<SavedNetwork> StatusDirectory::load(const std::string& network) co
 
 SavedNetwork parse_status(std::string_view text, const std::string& network, const fs::path& file)
 {
-    const auto document = XmlDocument::parse(text, root_name, max_file_size);
+    const XmlDocument document = parse_document(text, file);
     const xmlNode* root = document.root();
     const xmlNode* bridge = child(root, "bridge");
     const xmlNode* bandwidth = child(root, "bandwidth");
@@ -303,6 +362,8 @@ SavedNetwork parse_status(std::string_view text, const std::string& network, con
     saved.limits = require(parse_bandwidth(bandwidth).inbound, file, "inbound bandwidth");
     if (!saved.limits.average)
         refuse(file, "no valid average");
+    saved.condition = parse_condition(child(root, "tree"), file);
+    saved.counts = parse_counts(child(root, "counts"), file);
     std::set<Uuid> ports;
     std::map<ClassId, MacAddress> addresses;
     std::map<MacAddress, ClassId> ids;
@@ -320,17 +381,7 @@ SavedNetwork parse_status(std::string_view text, const std::string& network, con
     return saved;
 }
 
-std::vector<std::string> StatusDirectory::networks() const
-{
-    std::vector<std::string> names;
-    std::error_code error;
-    for (const auto& entry : fs::directory_iterator(directory_, error))
-        if (entry.path().extension() == extension)
-            names.push_back(entry.path().stem());
-    if (error)
-        fail("list", directory_, error.value());
-    return names;
-}
+std::vector<std::string> StatusDirectory::networks() const { return names_in(directory_); }
 
 void StatusDirectory::remove(const std::string& network) const
 {
@@ -418,6 +469,33 @@ std::string read_file(const fs::path& path, std::size_t most)
         }
     }
     return read_once(path, most);
+}
+
+std::vector<std::string> list_status(const fs::path& directory)
+{
+    try {
+        return names_in(directory);
+    } catch (const Error& error) {
+        if (error.system_errno() == ENOENT)
+            return {};
+        throw;
+    }
+}
+
+std::optional<SavedNetwork> read_status(const fs::path& directory, const std::string& network)
+{
+    constexpr int most_tries = 5;
+    const fs::path file = file_in(directory, network);
+    for (int tries = 1;; ++tries) {
+        try {
+            return parse_status(read_once(file, max_file_size), network, file);
+        } catch (const Error& error) {
+            if (error.system_errno() == ENOENT)
+                return {};
+            if (error.refusal() != Refusal::invalid_xml || tries == most_tries)
+                throw;
+        }
+    }
 }
 
 } // namespace virfloor

@@ -3,15 +3,17 @@
 // What is written to disk so that a restart can go on; status/format.md documents the format.
 //
 // One file a network, replaced atomically and durably when the network starts and when it grows.
-// Between, a port's record, 128 bytes that no page boundary cuts, is overwritten in place by one
-// write: what a plug costs does not grow with the number of ports, and the file is whole XML at any
-// time. Directory 0700, files 0600.
+// Between, a record, 128 bytes that no page boundary cuts, is overwritten in place by one write, be it
+// a port's or the counts': what a plug costs does not grow with the number of ports, and the file is
+// whole XML at any time. Directory 0700, files 0600.
 //
 // Thread safety: different StatusFile objects may be used at once.
 #pragma once
 
 #include "virfloor/network.h"
 
+#include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <optional>
 #include <string>
@@ -36,20 +38,30 @@ private:
     int number_ = -1;
 };
 
-struct SavedNetwork {
-    std::string name, bridge;
-    int ifindex = no_ifindex; // of the bridge; a bridge that is made again has another
-    Bytes mtu;
-    Rate limits;
-    std::vector<Port> ports;
-};
-
 // How the tree in the kernel stands to what is promised.
 enum class Condition {
     kept,      // as it should be, or about to be put right
     contested, // others change it again and again; it is put right ever more rarely
     broken,    // the kernel refused to put it right; it is tried again
     absent,    // there is no device for it
+};
+
+// Since the network started, also before a restart of the daemon.
+struct Counts {
+    std::uint64_t refusals = 0; // floors for which there was no room, or no class ID
+    std::uint64_t repairs = 0;  // of the tree, after somebody else had changed it
+
+    bool operator==(const Counts&) const = default;
+};
+
+struct SavedNetwork {
+    std::string name, bridge;
+    int ifindex = no_ifindex; // of the bridge; a bridge that is made again has another
+    Bytes mtu;
+    Rate limits;
+    Condition condition = Condition::kept;
+    Counts counts;
+    std::vector<Port> ports;
 };
 
 // All functions throw Error(system) with the file's name and the system's text.
@@ -61,23 +73,25 @@ public:
     // Whether the file is as the calls here left it: not before the first one, nor after one that
     // failed. The next call replaces the whole file then.
     bool is_written() const { return open_; }
-    // Replaces the file, by one that has all ports, if it does not say this yet. ifindex: of the
-    // bridge, no_ifindex for a network that is not started yet.
-    void describe(const Network& network, int ifindex, Condition condition);
+    // Replaces the file, by one that has all ports, if it does not say this yet; where the counts
+    // alone differ, their record. ifindex: of the bridge, no_ifindex for a network that is not started yet.
+    void describe(const Network& network, int ifindex, Condition condition, const Counts& counts);
 
     // Brings the record of a port up to what the network has of it, be that nothing. On a failure
     // the file is as it was, as far as the file system allows.
     void update(const Network& network, const Uuid& uuid);
 
 private:
-    void replace(const Network& network, int ifindex, Condition condition);
-    void write_record(std::size_t index, const std::string& record);
+    void replace(const Network& network, int ifindex, Condition condition, const Counts& counts);
+    // At a record's place from the first port's, which the counts' stands before.
+    void write_record(std::ptrdiff_t place, const std::string& record);
 
     std::filesystem::path path_;
     int ifindex_ = no_ifindex;
     Condition condition_ = Condition::kept;
+    Counts counts_;
     Descriptor file_;
-    std::size_t records_start_ = 0;
+    std::ptrdiff_t records_start_ = 0;
     std::unordered_map<Uuid, std::size_t> records_; // index
     std::vector<std::size_t> free_;                 // indexes, the one to be used next at the end
     bool open_ = false;                             // file_ is the file of that path, and in order
@@ -86,6 +100,16 @@ private:
 // What a status file of this network says; `file` is what errors name. Throws Error(invalid_xml) if it
 // cannot be trusted.
 SavedNetwork parse_status(std::string_view text, const std::string& network, const std::filesystem::path& file);
+
+// For tools, which read what a daemon writes meanwhile: nothing is made, changed or logged. Both throw
+// Error(system), with the errno; EACCES where the caller is not root.
+//
+// The networks that have a file; none where there is no such directory.
+std::vector<std::string> list_status(const std::filesystem::path& directory);
+// Nothing if the network has no file. What is being written is read again. Throws Error(invalid_xml) if
+// the file cannot be trusted.
+std::optional<SavedNetwork> read_status(const std::filesystem::path& directory,
+                                        const std::string& network);
 
 class StatusDirectory {
 public:

@@ -39,7 +39,7 @@ FlooredNetwork::FlooredNetwork(Network network, tc::DeviceTree tree, const Statu
 {
 }
 
-void FlooredNetwork::write_down() { file_.describe(network_, ifindex_, condition_); }
+void FlooredNetwork::write_down() { file_.describe(network_, ifindex_, condition_, counts_); }
 
 std::size_t FlooredNetwork::reconcile()
 {

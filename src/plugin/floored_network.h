@@ -87,6 +87,7 @@ private:
     Time reclaim_at_; // the next try to delete unused filter tables
     Pacer::Duration reclaim_wait_ = Pacer::settling;
     Condition condition_ = Condition::kept;
+    Counts counts_;
     std::string trouble_; // the last that was reported
 };
 

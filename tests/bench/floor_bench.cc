@@ -256,7 +256,7 @@ public:
     explicit Staged(Host& host)
         : host_(host), network_(host.promises()), file_(host.directory().file(network_.name() + "-staged"))
     {
-        file_.describe(network_, host.ifindex(), Condition::kept);
+        file_.describe(network_, host.ifindex(), Condition::kept, {});
         translator_.load(tc::read_picture(host.netlink(), host.ifindex(), tc::MacKey::destination));
     }
 

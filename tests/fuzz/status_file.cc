@@ -33,6 +33,11 @@ std::vector<Port> sorted(std::vector<Port> ports)
     return ports;
 }
 
+void save(const Network& network, const SavedNetwork& saved, const StatusDirectory& directory)
+{
+    directory.file(saved.name).describe(network, saved.ifindex, saved.condition, saved.counts);
+}
+
 void try_status(std::string_view text, const StatusDirectory& directory)
 {
     const auto name = attempt([&] { return name_in(text); });
@@ -50,11 +55,11 @@ void try_status(std::string_view text, const StatusDirectory& directory)
         REQUIRE(*restored == port);
     }
     // Names may be none for a file.
-    if (!attempt([&] { return directory.save(network, saved->ifindex), 0; }))
+    if (!attempt([&] { return save(network, *saved, directory), 0; }))
         return;
     const auto again = directory.load(saved->name);
     REQUIRE(again && again->name == saved->name && again->ifindex == saved->ifindex && again->mtu == saved->mtu &&
-            again->limits == saved->limits);
+            again->limits == saved->limits && again->condition == saved->condition && again->counts == saved->counts);
     REQUIRE(sorted(again->ports) == sorted(saved->ports));
     directory.remove(saved->name);
 }

@@ -6,6 +6,8 @@
 #include "virfloor/status.h"
 
 #include <cerrno>
+#include <map>
+#include <utility>
 
 namespace virfloor::test {
 namespace {
@@ -82,6 +84,52 @@ TEST_F(StatusFault, ARecordThatIsNotSynchronisedIsTakenBack)
     network_.unplug(uuid(2));
     status.update(network_, uuid(2));
     EXPECT_EQ(read_text(temporary_.path() / "tenants.xml"), before);
+}
+
+TEST_F(StatusFault, CountsThatCannotBeWrittenComeWithTheNextWrite)
+{
+    for (const char* function : {"pwrite", "fdatasync"})
+        for (const int error : {0, ENOSPC}) {
+            auto status = directory_.save(network_, 7);
+            files_.fail(function, error);
+            EXPECT_THROW(status.describe(network_, 7, Condition::kept, {.refusals = 5, .repairs = 6}), Error);
+            EXPECT_FALSE(status.is_written());
+            status.update(network_, uuid(1));
+            EXPECT_TRUE(status.is_written());
+            EXPECT_EQ(directory_.load("tenants")->counts, (Counts{.refusals = 5, .repairs = 6})) << function;
+            EXPECT_EQ(loaded().size(), 1u);
+        }
+}
+
+// What each call costs: counts come to no plug.
+TEST_F(StatusFault, ACallIsOneWrite)
+{
+    auto status = directory_.save(network_, 7);
+    std::map<std::string, int> before;
+    const auto expect_calls = [&](int writes, const char* what) {
+        for (const char* function : {"pwrite", "fdatasync"})
+            EXPECT_EQ(files_.calls(function) - std::exchange(before[function], files_.calls(function)), writes)
+                << what << ": " << function;
+        for (const char* function : {"g_file_set_contents_full", "open to write", "open to read"}) {
+            const int calls = files_.calls(function);
+            EXPECT_EQ(calls, before.contains(function) ? before[function] : calls) << what << ": " << function;
+            before[function] = calls;
+        }
+    };
+    expect_calls(0, "a new file");
+    network_.plug(uuid(2), mac(2), {300});
+    status.update(network_, uuid(2));
+    expect_calls(1, "a plug");
+    network_.update(uuid(2), {400});
+    status.update(network_, uuid(2));
+    expect_calls(1, "a change");
+    network_.unplug(uuid(2));
+    status.update(network_, uuid(2));
+    expect_calls(1, "an unplug");
+    status.describe(network_, 7, Condition::kept, {.refusals = 1, .repairs = 0});
+    expect_calls(1, "a refusal");
+    status.describe(network_, 7, Condition::kept, {.refusals = 1, .repairs = 0});
+    expect_calls(0, "nothing new");
 }
 
 TEST_F(StatusFault, AFileThatCannotGrowIsAsItWas)

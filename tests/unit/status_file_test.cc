@@ -8,10 +8,12 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <climits>
 #include <functional>
 #include <set>
+#include <thread>
 
 namespace virfloor::test {
 namespace {
@@ -84,6 +86,72 @@ TEST_F(StatusTest, RecordsAreOverwrittenInPlace)
     stat(file().c_str(), &after);
     EXPECT_EQ(before.st_ino, after.st_ino);
     EXPECT_EQ(before.st_size, after.st_size);
+}
+
+TEST_F(StatusTest, CountsAreOverwrittenInPlace)
+{
+    network_.plug(uuid(1), mac(1), {300});
+    auto status = directory_.save(network_, 7);
+    struct stat before {
+    }, after{};
+    stat(file().c_str(), &before);
+    for (const Counts& counts : {Counts{1, 0}, Counts{UINT64_MAX, UINT64_MAX}, Counts{0, 2}}) {
+        status.describe(network_, 7, Condition::kept, counts);
+        EXPECT_EQ(directory_.load("tenants")->counts, counts);
+        EXPECT_EQ(loaded(), promised());
+    }
+    stat(file().c_str(), &after);
+    EXPECT_EQ(before.st_ino, after.st_ino);
+    EXPECT_EQ(before.st_size, after.st_size);
+}
+
+TEST_F(StatusTest, CountsAreKeptWhenTheFileIsReplaced)
+{
+    auto status = directory_.file("tenants");
+    const Counts counts{.refusals = 3, .repairs = 4};
+    status.describe(network_, 7, Condition::kept, counts);
+    for (unsigned i = 1; i <= 9; ++i)
+        status.update(network_, network_.plug(uuid(i), mac(i), {1}).uuid);
+    EXPECT_EQ(directory_.load("tenants")->counts, counts);
+    status.describe(network_, 7, Condition::broken, counts);
+    EXPECT_EQ(directory_.load("tenants")->counts, counts);
+    EXPECT_EQ(loaded(), promised());
+}
+
+// Whatever stands before it.
+TEST_F(StatusTest, TheRecordOfCountsCrossesNoPage)
+{
+    for (std::size_t length = 1; length <= 130; ++length) {
+        const Network network(std::string(length, 'n'), "virbr7", rate(5), {1500});
+        auto status = directory_.save(network, 7);
+        status.describe(network, 7, Condition::kept, {.refusals = length, .repairs = UINT64_MAX});
+        const std::string whole = read_text(temporary_.path() / "state/net" / (network.name() + ".xml"));
+        const auto at = whole.find("  <counts");
+        ASSERT_EQ(at % 128, 0u) << length;
+        EXPECT_EQ(whole[at - 1], '\n');
+        EXPECT_EQ(whole.find('\n', at), at + 127);
+        EXPECT_EQ(whole.substr(at + 128, 9), "  <ports>");
+        EXPECT_EQ(directory_.load(network.name())->counts.refusals, length);
+    }
+}
+
+TEST_F(StatusTest, AFileOfBeforeThereWereCountsIsRead)
+{
+    network_.plug(uuid(1), mac(1), {300});
+    directory_.file("tenants").describe(network_, 7, Condition::kept, {.refusals = 3, .repairs = 4});
+    std::string old = text();
+    const auto at = old.find("  <counts");
+    write_text(file(), old.erase(at, 128));
+    EXPECT_EQ(directory_.load("tenants")->counts, Counts{});
+    EXPECT_EQ(loaded(), promised());
+}
+
+TEST_F(StatusTest, TheConditionIsReadBack)
+{
+    for (const auto condition : {Condition::contested, Condition::broken, Condition::absent, Condition::kept}) {
+        directory_.file("tenants").describe(network_, 7, condition, {});
+        EXPECT_EQ(directory_.load("tenants")->condition, condition);
+    }
 }
 
 TEST_F(StatusTest, GrowsWithThePorts)
@@ -221,6 +289,12 @@ TEST_F(StatusTest, DamagedFilesAreRefused)
     changed("mtu='9000'", "mtu='4294967296'");
     changed("<inbound", "<outbound");
     changed("<bandwidth>", "<bandwidht>\n</bandwidht><bandwidth2>");
+    changed("refusals='0'", "refusals='18446744073709551616'");
+    changed("refusals='0'", "refusals=''");
+    changed("repairs='0'", "repairs='-1'");
+    changed(" repairs='0'", "");
+    changed("<counts", "<tree state='odd'/><counts");
+    changed("<counts", "<tree/><counts");
     changed(uuid(1).text(), "0ff1ce");
     changed(mac(1).text(), "nonsense");
     changed("class='3'", "class='65536'");
@@ -373,6 +447,71 @@ TEST_F(StatusTest, ListingADirectoryThatIsGoneIsAnErrorOfOurs)
     } catch (const std::exception& error) {
         ADD_FAILURE() << "another exception: " << error.what();
     }
+}
+
+// Tools look at what a daemon writes, with whatever rights they have.
+TEST_F(StatusTest, AToolReadsWithoutChangingAnything)
+{
+    const fs::path directory = file().parent_path();
+    network_.plug(uuid(1), mac(1), {300});
+    directory_.file("tenants").describe(network_, 7, Condition::absent, {.refusals = 3, .repairs = 4});
+    write_text(directory / "tenants.xml.A1b2C3", "<floor");
+    ASSERT_EQ(chmod(directory.c_str(), 0755), 0);
+    EXPECT_EQ(list_status(directory), std::vector<std::string>{"tenants"});
+    const auto saved = read_status(directory, "tenants").value();
+    EXPECT_EQ(saved.bridge, "virbr7");
+    EXPECT_EQ(saved.condition, Condition::absent);
+    EXPECT_EQ(saved.counts, (Counts{.refusals = 3, .repairs = 4}));
+    EXPECT_EQ(saved.ports.at(0), *network_.find(uuid(1)));
+    EXPECT_EQ(mode_of(directory), 0755u);
+    EXPECT_TRUE(fs::exists(directory / "tenants.xml.A1b2C3"));
+    EXPECT_FALSE(read_status(directory, "other"));
+
+    const fs::path missing = temporary_.path() / "missing";
+    EXPECT_TRUE(list_status(missing).empty());
+    EXPECT_FALSE(read_status(missing, "tenants"));
+    EXPECT_FALSE(fs::exists(missing));
+}
+
+// One process writes, as fast as it can, what the other reads.
+TEST_F(StatusTest, AToolReadsWhileItIsWritten)
+{
+    std::atomic<bool> stop = false;
+    auto status = directory_.save(network_, 7);
+    std::thread writer([&] {
+        for (std::uint64_t round = 1; !stop; ++round) {
+            status.describe(network_, 7, round % 50 ? Condition::kept : Condition::broken, {round, round});
+            const unsigned port = 1 + static_cast<unsigned>(round % 12); // the file grows on the way
+            if (network_.find(uuid(port)))
+                network_.unplug(uuid(port));
+            else
+                network_.plug(uuid(port), mac(port), {round % 1000 + 1});
+            status.update(network_, uuid(port));
+        }
+    });
+    std::uint64_t seen = 0;
+    for (int reads = 0; reads < 2000 || seen == 0; ++reads) {
+        const auto saved = read_status(file().parent_path(), "tenants");
+        EXPECT_TRUE(saved && saved->name == "tenants");
+        seen = saved ? saved->counts.repairs : 1;
+    }
+    stop = true;
+    writer.join();
+}
+
+TEST_F(StatusTest, AToolIsToldWhatStandsInItsWay)
+{
+    directory_.save(network_, 7);
+    const fs::path directory = file().parent_path();
+    write_text(file(), "<floornetwork>");
+    const auto damaged = error_of([&] { read_status(directory, "tenants"); });
+    EXPECT_EQ(damaged.refusal(), Refusal::invalid_xml);
+    EXPECT_THAT(damaged.what(), HasSubstr(file().string()));
+    EXPECT_REFUSED(invalid_xml, read_status(directory, "../tenants"));
+    EXPECT_EQ(error_of([&] { list_status(file()); }).system_errno(), ENOTDIR);
+    fs::remove(file());
+    fs::create_symlink("/dev/null", file());
+    EXPECT_EQ(error_of([&] { read_status(directory, "tenants"); }).system_errno(), ELOOP);
 }
 
 TEST(Descriptor, ClosesWithItsOwner)
