@@ -108,8 +108,7 @@ SavedNetwork parse_status(std::string_view text, const std::string& network, con
 std::vector<std::string> list_status(const std::filesystem::path& directory);
 // Nothing if the network has no file. What is being written is read again. Throws Error(invalid_xml) if
 // the file cannot be trusted.
-std::optional<SavedNetwork> read_status(const std::filesystem::path& directory,
-                                        const std::string& network);
+std::optional<SavedNetwork> read_status(const std::filesystem::path& directory, const std::string& network);
 
 class StatusDirectory {
 public:

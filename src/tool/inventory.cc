@@ -54,8 +54,8 @@ std::vector<Interface> interfaces_of(virNetworkPtr network, const DomainInterfac
         if (!xml) // unplugged meanwhile
             continue;
         const PortDescription port = parse_port(take_string(xml, ""));
-        Interface& added = interfaces.emplace_back(
-            Interface{port.uuid, port.mac, port.owner, "", port.class_id, port.floor()});
+        Interface& added =
+            interfaces.emplace_back(Interface{port.uuid, port.mac, port.owner, "", port.class_id, port.floor()});
         if (const auto at = known.find(port.uuid); at != known.end()) {
             added.domain = at->second.domain;
             added.device = at->second.device;

@@ -25,7 +25,7 @@ struct Interface {
 
 struct NetworkState {
     std::string name, bridge;
-    Rate limits;        // of its <inbound>
+    Rate limits; // of its <inbound>
     Bytes mtu;
     bool floored = false; // gives floors: of a kind that can, and with a limit
     std::vector<Interface> interfaces;

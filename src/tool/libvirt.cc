@@ -15,7 +15,8 @@ void keep_libvirt_quiet()
 Error libvirt_error(const std::string& tried)
 {
     const virErrorPtr error = virGetLastError();
-    return {Refusal::system, format("%s: %s", tried.c_str(), error && error->message ? error->message : _("unknown error"))};
+    return {Refusal::system,
+            format("%s: %s", tried.c_str(), error && error->message ? error->message : _("unknown error"))};
 }
 
 std::vector<Connection> connect(const std::vector<std::string>& uris, Access access)

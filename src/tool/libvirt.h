@@ -17,7 +17,10 @@ namespace virfloor::tool {
 template <auto release>
 struct Releaser {
     template <class Object>
-    void operator()(Object* object) const { release(object); }
+    void operator()(Object* object) const
+    {
+        release(object);
+    }
 };
 
 using Connection = std::unique_ptr<virConnect, Releaser<virConnectClose>>;

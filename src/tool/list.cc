@@ -38,9 +38,9 @@ std::vector<std::string> row(const NetworkState& network, std::vector<std::strin
     if (!measured)
         head.insert(head.end(), {"-", "-", "-", "-"});
     else
-        head.insert(head.end(), {kilobytes_text(measured->rate), format("%.0f%%", share(network, measured->rate)),
-                                 std::to_string(measured->counters.drops),
-                                 std::to_string(measured->counters.backlog.count)});
+        head.insert(head.end(),
+                    {kilobytes_text(measured->rate), format("%.0f%%", share(network, measured->rate)),
+                     std::to_string(measured->counters.drops), std::to_string(measured->counters.backlog.count)});
     return head;
 }
 
@@ -48,15 +48,23 @@ std::string or_dash(const std::string& text) { return text.empty() ? "-" : text;
 
 void print_table(const std::vector<NetworkState>& networks, const Measurements& measured, bool with_catchment)
 {
-    Table table({{_("NETWORK")}, {_("DOMAIN")}, {"MAC"}, {_("DEVICE")}, {_("CLASS"), true}, {_("FLOOR kB/s"), true},
-                 {_("NOW kB/s"), true}, {_("SHARE"), true}, {_("DROPS"), true}, {_("BACKLOG"), true}});
+    Table table({{_("NETWORK")},
+                 {_("DOMAIN")},
+                 {"MAC"},
+                 {_("DEVICE")},
+                 {_("CLASS"), true},
+                 {_("FLOOR kB/s"), true},
+                 {_("NOW kB/s"), true},
+                 {_("SHARE"), true},
+                 {_("DROPS"), true},
+                 {_("BACKLOG"), true}});
     for (const NetworkState& network : networks) {
         for (const Interface& at : network.interfaces)
-            table.add(row(network,
-                          {network.name, or_dash(at.domain), at.mac.text(), or_dash(at.device),
-                           at.floor && at.id ? class_text(*at.id) : "-",
-                           at.floor ? kilobytes_text(in_bytes(at.floor)) : "-"},
-                          at.floor ? find(measured, network.name, at.id) : Measured{}));
+            table.add(
+                row(network,
+                    {network.name, or_dash(at.domain), at.mac.text(), or_dash(at.device),
+                     at.floor && at.id ? class_text(*at.id) : "-", at.floor ? kilobytes_text(in_bytes(at.floor)) : "-"},
+                    at.floor ? find(measured, network.name, at.id) : Measured{}));
         if (network.floored && with_catchment)
             table.add(row(network, {network.name, _("(without floor)"), "-", "-", class_text(catchment_class), "-"},
                           find(measured, network.name, catchment_class)));

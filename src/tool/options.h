@@ -29,7 +29,8 @@ public:
 
     // letter: 0 for none. The values must live until parse() has returned, and keep theirs where the option is not given.
     void flag(const char* name, char letter, const char* help, bool* value);
-    void text(const char* name, char letter, const char* help, const char* placeholder, std::optional<std::string>* value);
+    void text(const char* name, char letter, const char* help, const char* placeholder,
+              std::optional<std::string>* value);
     // May be given again and again.
     void texts(const char* name, char letter, const char* help, const char* placeholder,
                std::vector<std::string>* values);

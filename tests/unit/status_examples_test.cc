@@ -21,10 +21,7 @@ public:
         describe(Condition::kept, {});
     }
 
-    void describe(Condition condition, const Counts& counts)
-    {
-        file_.describe(network_, ifindex_, condition, counts);
-    }
+    void describe(Condition condition, const Counts& counts) { file_.describe(network_, ifindex_, condition, counts); }
     void plug(const std::string& uuid, const std::string& address, std::uint64_t floor,
               std::optional<ClassId> preferred = {})
     {
