@@ -35,6 +35,7 @@ std::optional<DomainPort> parse_interface(const xmlNode* interface)
     const auto id = parse_number(attribute(child(actual, "class"), "id").value_or(""));
     if (id && *id >= first_port_class.minor && *id <= last_class.minor)
         port.id = ClassId{static_cast<std::uint16_t>(*id)};
+    port.device = attribute(child(interface, "target"), "dev").value_or("");
     return port;
 }
 
@@ -47,10 +48,11 @@ std::vector<DomainPort> parse_domain_status(std::string_view xml)
     std::vector<DomainPort> ports;
     if (!domain)
         return ports;
+    const std::string name = content(child(domain, "name")).value_or("");
     for (const xmlNode* device : children(child(domain, "devices")))
         if (has_name(device, "interface"))
             if (const auto port = parse_interface(device))
-                ports.push_back(*port);
+                ports.emplace_back(*port).domain = name;
     return ports;
 }
 

@@ -142,6 +142,7 @@ struct DomainPort {
     MacAddress mac;
     KilobytesPerSecond floor;
     std::optional<ClassId> id;
+    std::string domain{}, device{}; // the host's end of the interface
 };
 
 // Reads <libvirt_state_dir>/{qemu,lxc}/*.xml; files that cannot be read or parsed are logged and

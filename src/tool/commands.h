@@ -13,6 +13,8 @@ enum ExitStatus {
     exit_failed = 3, // it could not be found out or done
 };
 
+int capacity(int count, char** arguments);
 int list(int count, char** arguments);
+int tree(int count, char** arguments);
 
 } // namespace virfloor::tool

@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "inventory.h"
 
+#include "config.h"
+
 #include "virfloor/log.h"
 #include "virfloor/network_xml.h"
 #include "virfloor/port_xml.h"
+#include "virfloor/status.h"
 #include "virfloor/text.h"
 #include "virfloor/xml.h"
+
+#include <unistd.h>
 
 #include <algorithm>
 #include <tuple>
@@ -61,7 +66,6 @@ std::vector<Interface> interfaces_of(virNetworkPtr network, const DomainInterfac
             added.device = at->second.device;
         }
     }
-    std::ranges::sort(interfaces, {}, [](const Interface& at) { return std::tie(at.domain, at.mac); });
     return interfaces;
 }
 
@@ -78,7 +82,52 @@ NetworkState state_of(virNetworkPtr network, const DomainInterfaces& known)
             interfaces_of(network, known)};
 }
 
+bool may_read_files() { return access(STATE_DIR, R_OK | X_OK) == 0; }
+
+std::vector<NetworkState> networks_in_files()
+{
+    DomainInterfaces known;
+    for (const DomainPort& port : read_domain_status(LIBVIRT_STATE_DIR))
+        known[port.uuid] = {port.domain, port.device};
+    std::vector<NetworkState> networks;
+    for (const std::string& name : list_status(STATE_DIR)) {
+        const auto saved = read_status(STATE_DIR, name);
+        if (!saved) // it ended meanwhile
+            continue;
+        NetworkState& network =
+            networks.emplace_back(NetworkState{name, saved->bridge, saved->limits, saved->mtu, true, {}});
+        for (const Port& port : saved->ports)
+            network.interfaces.push_back(
+                {port.uuid, port.mac, known[port.uuid].domain, known[port.uuid].device, port.id, port.floor});
+    }
+    return networks;
+}
+
+std::vector<NetworkState> in_order(std::vector<NetworkState> networks, const std::optional<std::string>& only)
+{
+    if (only)
+        std::erase_if(networks, [&](const NetworkState& network) { return network.name != *only; });
+    if (only && networks.empty())
+        throw Error(Refusal::system, format(_("There is no network '%s' that runs"), only->c_str()));
+    std::ranges::sort(networks, {}, &NetworkState::name);
+    for (NetworkState& network : networks)
+        std::ranges::sort(network.interfaces, {}, [](const Interface& at) { return std::tie(at.domain, at.mac); });
+    return networks;
+}
+
 } // namespace
+
+std::vector<NetworkState> read_inventory(const std::vector<std::string>& uris, const std::optional<std::string>& only)
+{
+    try {
+        return read_inventory(connect(uris, Access::read_only), only);
+    } catch (const NoConnection& error) {
+        if (!uris.empty() || !may_read_files())
+            throw;
+        log(Severity::warning, format(_("%s. What follows is from status files."), error.what()));
+    }
+    return in_order(networks_in_files(), only);
+}
 
 std::vector<NetworkState> read_inventory(const std::vector<Connection>& connections,
                                          const std::optional<std::string>& only)
@@ -91,10 +140,7 @@ std::vector<NetworkState> read_inventory(const std::vector<Connection>& connecti
     for (const auto& handle : handles)
         if (!only || *only == virNetworkGetName(handle.get()))
             networks.push_back(state_of(handle.get(), known));
-    if (only && networks.empty())
-        throw Error(Refusal::system, format(_("There is no network '%s' that runs"), only->c_str()));
-    std::ranges::sort(networks, {}, &NetworkState::name);
-    return networks;
+    return in_order(std::move(networks), only);
 }
 
 Network promises(const NetworkState& state)

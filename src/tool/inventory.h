@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //
-// The networks that run, and their interfaces with what was promised to them, as libvirt tells.
+// The networks that run, and their interfaces with what was promised to them, as libvirt tells,
+// or its status files.
 #pragma once
 
 #include "libvirt.h"
@@ -31,8 +32,12 @@ struct NetworkState {
     std::vector<Interface> interfaces;
 };
 
-// Networks that run, by name; interfaces by domain and address. Throws Error(system), also if there is no network called
-// as `only`.
+// Networks that run, by name; interfaces by domain and address. Without URIs and without a daemon that answers, it is what
+// the status files say (root's): networks with floors, interfaces with a floor; a warning tells so.
+// Throws Error(system), also if there is no network called as `only`.
+std::vector<NetworkState> read_inventory(const std::vector<std::string>& uris,
+                                         const std::optional<std::string>& only = {});
+// The same over connections that are there.
 std::vector<NetworkState> read_inventory(const std::vector<Connection>& connections,
                                          const std::optional<std::string>& only = {});
 

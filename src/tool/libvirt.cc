@@ -29,7 +29,7 @@ std::vector<Connection> connect(const std::vector<std::string>& uris, Access acc
     for (const std::string& uri : uris) {
         connections.push_back(open(uri));
         if (!connections.back())
-            throw libvirt_error(format(_("Cannot connect to %s"), uri.c_str()));
+            throw NoConnection(libvirt_error(format(_("Cannot connect to %s"), uri.c_str())));
     }
     if (!uris.empty())
         return connections;
@@ -37,7 +37,7 @@ std::vector<Connection> connect(const std::vector<std::string>& uris, Access acc
         if (Connection connection = open(uri))
             connections.push_back(std::move(connection));
     if (connections.empty())
-        throw libvirt_error(_("Cannot connect to libvirt"));
+        throw NoConnection(libvirt_error(_("Cannot connect to libvirt")));
     return connections;
 }
 

@@ -34,10 +34,16 @@ void keep_libvirt_quiet();
 // The thread's last libvirt error, in a sentence that names what was tried.
 Error libvirt_error(const std::string& tried);
 
+// There is no daemon to be asked.
+class NoConnection : public Error {
+public:
+    explicit NoConnection(const Error& error) : Error(error) {}
+};
+
 enum class Access { read_only, read_write };
 
 // Those that answer, of the URIs given, or of qemu:///system and lxc:///system where none is given.
-// Throws Error(system) where one that was asked for by name does not, or none does.
+// Throws NoConnection where one that was asked for by name does not, or none does.
 std::vector<Connection> connect(const std::vector<std::string>& uris, Access access);
 
 // A string that libvirt allocated. Throws the last error, with what was tried, if there is none.

@@ -3,6 +3,7 @@
 #include "inventory.h"
 #include "measure.h"
 #include "options.h"
+#include "output.h"
 #include "table.h"
 #include "virfloor/text.h"
 
@@ -99,7 +100,7 @@ Json interface_json(const NetworkState& network, const Interface& at, const Meas
     return json;
 }
 
-void print_json(const std::vector<NetworkState>& networks, const Measurements& measured, bool with_catchment)
+void print_as_json(const std::vector<NetworkState>& networks, const Measurements& measured, bool with_catchment)
 {
     Json all = Json::array();
     for (const NetworkState& network : networks) {
@@ -116,7 +117,7 @@ void print_json(const std::vector<NetworkState>& networks, const Measurements& m
             json["interfaces"].push_back(interface_json(network, at, measured));
         all.push_back(json);
     }
-    std::cout << Json{{"networks", all}}.dump(2, ' ', false, Json::error_handler_t::replace) << '\n';
+    print_json(Json{{"networks", all}});
 }
 
 } // namespace
@@ -135,14 +136,14 @@ int list(int count, char** arguments)
     options.parse(count, arguments, 0, 0);
 
     const auto stretch = parse_interval(interval.value_or("0.5"));
-    auto networks = read_inventory(connect(common.uris, Access::read_only), network);
+    auto networks = read_inventory(common.uris, network);
     if (domain) {
         for (NetworkState& at : networks)
             std::erase_if(at.interfaces, [&](const Interface& interface) { return interface.domain != *domain; });
         std::erase_if(networks, [](const NetworkState& at) { return at.interfaces.empty(); });
     }
     const Measurements measured = measure(networks, stretch);
-    (common.json ? print_json : print_table)(networks, measured, !domain);
+    (common.json ? print_as_json : print_table)(networks, measured, !domain);
     return exit_done;
 }
 

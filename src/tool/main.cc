@@ -27,6 +27,8 @@ constexpr const char* N_(const char* text) { return text; }
 
 constexpr std::array commands{
     Command{"list", N_("Show the floors of interfaces, and what they get"), list},
+    Command{"tree", N_("Show the classes of a network"), tree},
+    Command{"capacity", N_("Show what networks can still promise"), capacity},
 };
 
 void print_help(std::ostream& out)

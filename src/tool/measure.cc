@@ -54,12 +54,4 @@ std::chrono::milliseconds parse_interval(const std::string& text)
     return std::chrono::milliseconds(static_cast<std::int64_t>(seconds * 1000));
 }
 
-std::string kilobytes_text(BytesPerSecond rate)
-{
-    const bool small = rate.count < 100'000 && rate.count % 1000 != 0;
-    return format("%.*f", small ? 1 : 0, static_cast<double>(rate.count) / 1000);
-}
-
-std::string class_text(ClassId id) { return format("1:%x", unsigned{id.minor}); }
-
 } // namespace virfloor::tool

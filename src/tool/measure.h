@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //
-// What the classes of networks send, over a stretch of time; and how figures are written.
+// What the classes of networks send, over a stretch of time.
 #pragma once
 
 #include "inventory.h"
@@ -26,10 +26,5 @@ Measurements measure(const std::vector<NetworkState>& networks, std::chrono::mil
 
 // "0.5": seconds with decimals, from 0.1 to 3600. Throws UsageError.
 std::chrono::milliseconds parse_interval(const std::string& text);
-
-// Kilobytes (1000 bytes) a second, as in XML; with one decimal below 100 where it is no whole number.
-std::string kilobytes_text(BytesPerSecond rate);
-// As tc(8) writes it: "1:a".
-std::string class_text(ClassId id);
 
 } // namespace virfloor::tool
