@@ -85,7 +85,7 @@ def test_networks_and_domains_are_in_order(lab: Workbench) -> None:
 
 
 def test_names_are_printed_whatever_they_are(lab: Workbench) -> None:
-    network = lab.network(name="Büro 研究")
+    network = lab.network(name="R&D <Büro>'s 研究")
     assert network.name in prints("list", "--interval", "0.1")
     assert interfaces(network.name) == {}
 

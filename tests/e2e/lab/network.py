@@ -10,6 +10,7 @@ import pathlib
 import uuid
 from typing import Iterator, Optional
 from xml.etree import ElementTree
+from xml.sax.saxutils import escape
 
 import libvirt
 
@@ -148,7 +149,7 @@ class Network:
             f"<ip family='ipv6' address='fd00:{self.index}::1' prefix='64'/>"
         )
         return (
-            f"<network><name>{self.name}</name>"
+            f"<network><name>{escape(self.name)}</name>"
             f"<uuid>{uuid.uuid5(uuid.NAMESPACE_DNS, self.name)}</uuid>"
             f"{self.forward and f'<forward mode={self.forward!r}/>' or ''}"
             f"<bridge name='{self.bridge}' stp='off' delay='0' {self.bridge_options}/>"
