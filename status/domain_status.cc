@@ -5,6 +5,7 @@
 #include "virfloor/error.h"
 #include "virfloor/log.h"
 #include "virfloor/status.h"
+#include "virfloor/text.h"
 #include "virfloor/xml.h"
 
 #include <algorithm>
@@ -71,7 +72,7 @@ std::vector<DomainPort> read_domain_status(const fs::path& libvirt_state_dir)
                     std::ranges::move(parse_domain_status(xml), std::back_inserter(ports));
             } catch (const Error& error) {
                 log(Severity::warning,
-                    "cannot take floors from domain status " + entry.path().string() + ": " + error.what());
+                    format(_("cannot take floors from domain status %s: %s"), entry.path().c_str(), error.what()));
             }
         }
     }

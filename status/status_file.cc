@@ -2,6 +2,7 @@
 #include "virfloor/error.h"
 #include "virfloor/log.h"
 #include "virfloor/status.h"
+#include "virfloor/text.h"
 #include "virfloor/xml.h"
 
 #include <glib.h>
@@ -24,7 +25,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// A record's length. It divides a page, and holds the longest port; format() sees to that.
+// A record's length. It divides a page, and holds the longest port; pad() sees to that.
 constexpr std::size_t record_size = 128;
 constexpr std::size_t least_capacity = 8;   // records
 constexpr std::ptrdiff_t counts_place = -2; // from the first port's record
@@ -33,9 +34,10 @@ constexpr char root_name[] = "floornetwork";
 constexpr char extension[] = ".xml";
 constexpr char damaged[] = ".damaged";
 
-[[noreturn]] void fail(const std::string& what, const fs::path& path, int error)
+// text: a format of the path, and of the reason.
+[[noreturn]] void fail(const char* text, const fs::path& path, int error)
 {
-    throw Error(Refusal::system, "cannot " + what + " " + path.string() + ": " + std::strerror(error), error);
+    throw Error(Refusal::system, format(text, path.c_str(), std::strerror(error)), error);
 }
 
 // Spaces up to the end of the line, which is the record's.
@@ -47,7 +49,7 @@ std::string pad(std::string text)
     return text + '\n';
 }
 
-std::string format(const Port& port)
+std::string record_of(const Port& port)
 {
     std::string text;
     text.reserve(record_size);
@@ -63,7 +65,7 @@ std::string format(const Port& port)
     return pad(std::move(text));
 }
 
-std::string format(const Counts& counts)
+std::string record_of(const Counts& counts)
 {
     return pad("  <counts refusals='" + std::to_string(counts.refusals) + "' repairs='" +
                std::to_string(counts.repairs) + "'/>");
@@ -73,7 +75,7 @@ std::string format(const Counts& counts)
 constexpr std::pair<Condition, const char*> states[] = {
     {Condition::contested, "contested"}, {Condition::broken, "broken"}, {Condition::absent, "absent"}};
 
-std::string format(Condition condition)
+std::string element_of(Condition condition)
 {
     for (const auto& [said, state] : states)
         if (said == condition)
@@ -87,23 +89,28 @@ std::string format_header(const Network& network, int ifindex, Condition conditi
     std::string text = std::string("<") + root_name + ">\n  <name>" + escape_xml(network.name()) +
                        "</name>\n  <bridge name='" + escape_xml(network.bridge()) + "' ifindex='" +
                        std::to_string(ifindex) + "' mtu='" + std::to_string(network.mtu().count) + "'/>\n" +
-                       format_bandwidth({network.limits(), {}}, {}, 2) + format(condition);
+                       format_bandwidth({network.limits(), {}}, {}, 2) + element_of(condition);
     // Records start at a multiple of their size.
     text.pop_back();
     text.resize((text.size() / record_size + 1) * record_size - 1, ' ');
-    return text + '\n' + format(counts) + pad("  <ports>");
+    return text + '\n' + record_of(counts) + pad("  <ports>");
 }
 
 [[noreturn]] void refuse(const fs::path& path, const std::string& why)
 {
-    throw Error(Refusal::invalid_xml, path.string() + ": " + why);
+    throw Error(Refusal::invalid_xml, format("%s: %s", path.c_str(), why.c_str()));
+}
+
+[[noreturn]] void refuse_attribute(const fs::path& path, const char* name)
+{
+    refuse(path, format(_("it has no valid attribute %s"), name));
 }
 
 template <class Value>
-Value require(const std::optional<Value>& value, const fs::path& path, const char* what)
+Value require(const std::optional<Value>& value, const fs::path& path, const char* name)
 {
     if (!value)
-        refuse(path, "no valid " + std::string(what));
+        refuse_attribute(path, name);
     return *value;
 }
 
@@ -112,7 +119,7 @@ std::uint64_t number(const xmlNode* element, const char* name, std::uint64_t mos
 {
     const auto value = parse_number(attribute(element, name).value_or(""));
     if (!value || *value < least || *value > most)
-        refuse(path, "no valid " + std::string(name));
+        refuse_attribute(path, name);
     return *value;
 }
 
@@ -141,7 +148,7 @@ Condition parse_condition(const xmlNode* tree, const fs::path& path)
     const auto state = attribute(tree, "state");
     const auto said = std::ranges::find_if(states, [&](const auto& each) { return state == each.second; });
     if (said == std::end(states))
-        refuse(path, "no valid state");
+        refuse_attribute(path, "state");
     return said->first;
 }
 
@@ -170,33 +177,33 @@ bool is_temporary(const std::string& name)
 // that others may only read is closed to them.
 void make_ours(const fs::path& directory)
 {
-    const auto distrust = [&](const char* why) {
-        throw Error(Refusal::system, directory.string() + " " + why +
-                                         ", so its files cannot be trusted; remove it and restart the daemon");
-    };
+    const auto distrust = [&](const char* why) { throw Error(Refusal::system, format(why, directory.c_str())); };
     const Descriptor opened(open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
     if (opened.get() < 0 && (errno == ELOOP || errno == ENOTDIR))
-        distrust("is not a directory of its own");
+        distrust(_("%s is not a directory of its own, so its files cannot be trusted; "
+                   "remove it and restart the daemon"));
     if (opened.get() < 0)
-        fail("open directory", directory, errno);
+        fail(_("cannot open directory %s: %s"), directory, errno);
     struct stat status {};
     if (fstat(opened.get(), &status) < 0)
-        fail("look at", directory, errno);
+        fail(_("cannot look at %s: %s"), directory, errno);
     if (status.st_uid != geteuid())
-        distrust("belongs to another user");
+        distrust(_("%s belongs to another user, so its files cannot be trusted; "
+                   "remove it and restart the daemon"));
     if (status.st_mode & (S_IWGRP | S_IWOTH))
-        distrust("may be written to by other users");
+        distrust(_("%s may be written to by other users, so its files cannot be trusted; "
+                   "remove it and restart the daemon"));
     if ((status.st_mode & ALLPERMS) == S_IRWXU)
         return;
     if (fchmod(opened.get(), S_IRWXU) < 0)
-        fail("change the mode of", directory, errno);
-    log(Severity::warning, "closed " + directory.string() + " to other users");
+        fail(_("cannot change the mode of %s: %s"), directory, errno);
+    log(Severity::warning, format(_("closed %s to other users"), directory.c_str()));
 }
 
 fs::path file_in(const fs::path& directory, const std::string& network)
 {
     if (network.empty() || network.find('/') != std::string::npos)
-        throw Error(Refusal::invalid_xml, "network name '" + network + "' is no file name");
+        throw Error(Refusal::invalid_xml, format(_("network name '%s' is no file name"), network.c_str()));
     return directory / (network + extension);
 }
 
@@ -208,7 +215,7 @@ std::vector<std::string> names_in(const fs::path& directory)
         if (entry.path().extension() == extension)
             names.push_back(entry.path().stem());
     if (error)
-        fail("list", directory, error.value());
+        fail(_("cannot list %s: %s"), directory, error.value());
     return names;
 }
 
@@ -242,7 +249,7 @@ void StatusFile::replace(const Network& network, int ifindex, Condition conditio
     std::ranges::sort(ports, {}, [](const Port* port) { return std::pair(port->id, port->uuid); });
     std::unordered_map<Uuid, std::size_t> records;
     for (const Port* port : ports) {
-        text += format(*port);
+        text += record_of(*port);
         records.emplace(port->uuid, records.size());
     }
     std::vector<std::size_t> free;
@@ -259,7 +266,7 @@ void StatusFile::replace(const Network& network, int ifindex, Condition conditio
     open_ = false;
     Descriptor file(open(path_.c_str(), O_WRONLY | O_CLOEXEC | O_NOFOLLOW));
     if (file.get() < 0)
-        fail("open", path_, errno);
+        fail(_("cannot open %s: %s"), path_, errno);
     file_ = std::move(file);
     open_ = true;
     records_start_ = static_cast<std::ptrdiff_t>(start);
@@ -274,7 +281,7 @@ void StatusFile::describe(const Network& network, int ifindex, Condition conditi
     } else if (counts != counts_) {
         counts_ = counts;
         open_ = false;
-        write_record(counts_place, format(counts));
+        write_record(counts_place, record_of(counts));
         open_ = true;
     }
 }
@@ -284,9 +291,9 @@ void StatusFile::write_record(std::ptrdiff_t place, const std::string& record)
     const auto offset = static_cast<off_t>(records_start_ + place * static_cast<std::ptrdiff_t>(record_size));
     const ssize_t written = pwrite(file_.get(), record.data(), record.size(), offset);
     if (written != static_cast<ssize_t>(record.size()))
-        fail("write a record of", path_, written < 0 ? errno : EIO);
+        fail(_("cannot write a record of %s: %s"), path_, written < 0 ? errno : EIO);
     if (fdatasync(file_.get()) < 0)
-        fail("synchronise", path_, errno);
+        fail(_("cannot synchronise %s: %s"), path_, errno);
 }
 
 void StatusFile::update(const Network& network, const Uuid& uuid)
@@ -304,7 +311,7 @@ void StatusFile::update(const Network& network, const Uuid& uuid)
     }
     open_ = false;
     if (port) {
-        write_record(static_cast<std::ptrdiff_t>(record->second), format(*port));
+        write_record(static_cast<std::ptrdiff_t>(record->second), record_of(*port));
     } else if (record != records_.end()) {
         write_record(static_cast<std::ptrdiff_t>(record->second), pad(""));
         free_.push_back(record->second);
@@ -316,7 +323,7 @@ void StatusFile::update(const Network& network, const Uuid& uuid)
 StatusDirectory::StatusDirectory(fs::path directory) : directory_(std::move(directory))
 {
     if (g_mkdir_with_parents(directory_.c_str(), S_IRWXU) < 0 && errno != ENOTDIR)
-        fail("make directory", directory_, errno);
+        fail(_("cannot make directory %s: %s"), directory_, errno);
     make_ours(directory_);
     remove_temporaries(directory_);
 }
@@ -358,10 +365,11 @@ SavedNetwork parse_status(std::string_view text, const std::string& network, con
     saved.ifindex = static_cast<int>(number(bridge, "ifindex", INT_MAX, file));
     saved.mtu = {number(bridge, "mtu", UINT32_MAX, file)};
     if (saved.name != network || (saved.bridge.empty() && saved.ifindex != no_ifindex) || !bandwidth)
-        refuse(file, "does not describe network '" + network + "'");
-    saved.limits = require(parse_bandwidth(bandwidth).inbound, file, "inbound bandwidth");
-    if (!saved.limits.average)
-        refuse(file, "no valid average");
+        refuse(file, format(_("it does not describe network '%s'"), network.c_str()));
+    const auto limits = parse_bandwidth(bandwidth).inbound;
+    if (!limits || !limits->average)
+        refuse(file, _("it has no inbound bandwidth with an average"));
+    saved.limits = *limits;
     saved.condition = parse_condition(child(root, "tree"), file);
     saved.counts = parse_counts(child(root, "counts"), file);
     std::set<Uuid> ports;
@@ -372,10 +380,10 @@ SavedNetwork parse_status(std::string_view text, const std::string& network, con
             continue;
         const Port port = parse_record(record, file);
         if (!ports.insert(port.uuid).second)
-            refuse(file, "a port stands there twice");
+            refuse(file, _("a port stands there twice"));
         if (ids.emplace(port.mac, port.id).first->second != port.id ||
             addresses.emplace(port.id, port.mac).first->second != port.mac)
-            refuse(file, "ports share a class ID or a MAC address, but not both");
+            refuse(file, _("ports share a class ID or a MAC address, but not both"));
         saved.ports.push_back(port);
     }
     return saved;
@@ -389,7 +397,7 @@ void StatusDirectory::remove(const std::string& network) const
     if (unlink(file.c_str()) == 0 || errno == ENOENT)
         return;
     if (errno != EISDIR)
-        fail("remove", file, errno);
+        fail(_("cannot remove %s: %s"), file, errno);
     set_aside(network);
 }
 
@@ -401,7 +409,7 @@ fs::path StatusDirectory::set_aside(const std::string& network) const
     if (fs::is_directory(fs::symlink_status(from, ignored)) || fs::is_directory(fs::symlink_status(to, ignored)))
         fs::remove_all(to, ignored); // else they would stand in each other's way
     if (rename(from.c_str(), to.c_str()) < 0)
-        fail("rename", from, errno);
+        fail(_("cannot rename %s: %s"), from, errno);
     return to;
 }
 
@@ -413,7 +421,7 @@ void replace_file(const fs::path& path, const std::string& contents)
     if (g_file_set_contents_full(path.c_str(), contents.data(), static_cast<gssize>(contents.size()), flags,
                                  S_IRUSR | S_IWUSR, &error))
         return;
-    const Error thrown(Refusal::system, "cannot write status: " + std::string(error->message), errno);
+    const Error thrown(Refusal::system, format(_("cannot write status: %s"), error->message), errno);
     g_error_free(error);
     throw thrown;
 }
@@ -424,7 +432,7 @@ void remove_temporaries(const fs::path& directory)
     for (const auto& entry : fs::directory_iterator(directory, error)) {
         if (!is_temporary(entry.path().filename()) || unlink(entry.path().c_str()) == 0)
             continue;
-        log(Severity::warning, "cannot remove " + entry.path().string() + ": " + std::strerror(errno));
+        log(Severity::warning, format(_("cannot remove %s: %s"), entry.path().c_str(), std::strerror(errno)));
     }
 }
 
@@ -434,22 +442,22 @@ std::string read_once(const fs::path& path, std::size_t most)
 {
     const Descriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
     if (file.get() < 0)
-        fail("open", path, errno);
+        fail(_("cannot open %s: %s"), path, errno);
     struct stat status {};
     if (fstat(file.get(), &status) < 0)
-        fail("look at", path, errno);
+        fail(_("cannot look at %s: %s"), path, errno);
     if (!S_ISREG(status.st_mode))
-        fail("read", path, EINVAL);
+        fail(_("cannot read %s: %s"), path, EINVAL);
     std::string text;
     char buffer[65536];
     ssize_t size;
     while ((size = read(file.get(), buffer, sizeof buffer)) > 0) {
         text.append(buffer, static_cast<std::size_t>(size));
         if (text.size() > most)
-            fail("read", path, EFBIG);
+            fail(_("cannot read %s: %s"), path, EFBIG);
     }
     if (size < 0)
-        fail("read", path, errno);
+        fail(_("cannot read %s: %s"), path, errno);
     return text;
 }
 
@@ -465,7 +473,7 @@ std::string read_file(const fs::path& path, std::size_t most)
         case ELOOP:
         case EINVAL:
         case EFBIG: throw;
-        default: log(Severity::warning, std::string(error.what()) + "; trying once more");
+        default: log(Severity::warning, format(_("%s; trying once more"), error.what()));
         }
     }
     return read_once(path, most);

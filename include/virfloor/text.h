@@ -12,7 +12,8 @@ namespace virfloor {
 
 inline constexpr const char* text_domain = "libvirt-floor";
 
-// Where the catalogs are. Texts come out as UTF-8, whatever the locale's encoding.
+// Where the catalogs are, if the environment's VIRFLOOR_LOCALE_DIR does not say otherwise. The locale stays
+// what it is. Texts come out as UTF-8, whatever the locale's encoding.
 void bind_texts(const char* locale_dir);
 
 // The text in the user's language, or as it is. Its result may be a format.

@@ -2,6 +2,7 @@
 #include "virfloor/bandwidth.h"
 
 #include "virfloor/error.h"
+#include "virfloor/text.h"
 #include "virfloor/xml.h"
 
 namespace virfloor {
@@ -16,8 +17,8 @@ Quantity<Unit> number(const xmlNode* element, const char* name, Quantity<Unit> m
         return {};
     const auto value = parse_number(*text);
     if (!value || *value > most.count)
-        throw Error(Refusal::config_unsupported, "bandwidth " + std::string(name) + " '" + *text +
-                                                     "' is not a whole number from 0 to " + std::to_string(most.count));
+        throw Error(Refusal::config_unsupported, format(_("bandwidth %s '%s' is not a whole number from 0 to %ju"),
+                                                        name, text->c_str(), most.count));
     return {*value};
 }
 
@@ -27,16 +28,16 @@ Rate parse_rate(const xmlNode* element)
                     number(element, "floor", max_rate), number(element, "burst", max_burst)};
     const bool has_average = attribute(element, "average").has_value();
     if (!has_average && !attribute(element, "floor"))
-        throw Error(Refusal::invalid_xml, "bandwidth needs the attribute average or floor");
+        throw Error(Refusal::invalid_xml, _("bandwidth needs the attribute average or floor"));
     if (!has_average && (rate.peak || rate.burst))
-        throw Error(Refusal::config_unsupported, "bandwidth attributes peak and burst need the attribute average");
+        throw Error(Refusal::config_unsupported, _("bandwidth attributes peak and burst need the attribute average"));
     return rate;
 }
 
 void parse_direction(const xmlNode* element, std::optional<Rate>& rate)
 {
     if (rate)
-        throw Error(Refusal::invalid_xml, "bandwidth has two elements of one direction");
+        throw Error(Refusal::invalid_xml, _("bandwidth has two elements of one direction"));
     rate = parse_rate(element);
 }
 

@@ -2,6 +2,7 @@
 #include "virfloor/network.h"
 
 #include "virfloor/error.h"
+#include "virfloor/text.h"
 
 #include <algorithm>
 #include <limits>
@@ -54,7 +55,8 @@ Network::Network(std::string name, std::string bridge, const Rate& limits, Bytes
     : name_(std::move(name)), bridge_(std::move(bridge)), limits_(limits), mtu_(mtu), direction_(direction)
 {
     if (!limits.average)
-        throw Error(Refusal::config_unsupported, "network '" + name_ + "' needs an average above 0 to give floors");
+        throw Error(Refusal::config_unsupported,
+                    format(_("network '%s' needs an average above 0 to give floors"), name_.c_str()));
 }
 
 const Port* Network::find(const Uuid& uuid) const
@@ -95,10 +97,10 @@ void Network::admit(MacAddress mac, KilobytesPerSecond floor, const Port* in_pla
     const KilobytesPerSecond others = floor_sum_ - before;
     if (after > before && (others > limit() || after > limit() - others))
         throw Error(Refusal::operation_invalid,
-                    "cannot guarantee floor=" + std::to_string(floor.count) + " to interface " + mac.text() +
-                        " on network '" + name_ + "' (bridge " + bridge_ +
-                        "): combined inbound floor=" + std::to_string((others + after).count) + " would overcommit " +
-                        (limits_.peak ? "peak=" : "average=") + std::to_string(limit().count));
+                    format(_("cannot guarantee floor=%ju to interface %s on network '%s' (bridge %s): "
+                             "combined inbound floor=%ju would overcommit %s=%ju"),
+                           floor.count, mac.text().c_str(), name_.c_str(), bridge_.c_str(), (others + after).count,
+                           limits_.peak ? "peak" : "average", limit().count));
 }
 
 const Port& Network::insert(const Uuid& uuid, MacAddress mac, KilobytesPerSecond floor,
@@ -111,14 +113,15 @@ const Port& Network::insert(const Uuid& uuid, MacAddress mac, KilobytesPerSecond
     const KilobytesPerSecond others = floor_sum_ - before, after = std::max(before, floor);
     if (others > max_rate || after > max_rate - others)
         throw Error(Refusal::operation_invalid,
-                    "floors on network '" + name_ + "' add up to more than the kernel can count");
+                    format(_("floors on network '%s' add up to more than the kernel can count"), name_.c_str()));
     if (sharing == by_mac_.end()) {
         const auto id = preferred && ids_.take(*preferred) ? preferred : ids_.take();
         if (!id)
             throw Error(Refusal::operation_invalid,
-                        "cannot guarantee a floor to interface " + mac.text() + " on network '" + name_ + "' (bridge " +
-                            bridge_ + "): all class IDs from " + std::to_string(first_port_class.minor) + " to " +
-                            std::to_string(last_class.minor) + " are taken");
+                        format(_("cannot guarantee a floor to interface %s on network '%s' (bridge %s): "
+                                 "all class IDs from %d to %d are taken"),
+                               mac.text().c_str(), name_.c_str(), bridge_.c_str(), first_port_class.minor,
+                               last_class.minor));
         sharing = by_mac_.emplace(mac, Sharing{*id, {}}).first;
     }
     floor_sum_ = others + after;

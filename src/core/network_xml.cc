@@ -2,6 +2,7 @@
 #include "virfloor/network_xml.h"
 
 #include "virfloor/error.h"
+#include "virfloor/text.h"
 #include "virfloor/xml.h"
 #include "xml_text.h"
 
@@ -24,7 +25,7 @@ NetworkDescription parse_network(std::string_view xml)
     NetworkDescription network;
     network.name = content(child(root, "name")).value_or("");
     if (network.name.empty() || network.name.find_first_of("/\n") != std::string::npos)
-        throw Error(Refusal::invalid_xml, "network name '" + network.name + "' is no file name");
+        throw Error(Refusal::invalid_xml, format(_("network name '%s' is no file name"), network.name.c_str()));
     network.bridge = attribute(child(root, "bridge"), "name").value_or("");
     if (const xmlNode* forward = child(root, "forward"))
         network.forward = attribute(forward, "mode").value_or("nat");
@@ -35,7 +36,8 @@ NetworkDescription parse_network(std::string_view xml)
     for (const auto& rate : {network.bandwidth.inbound, network.bandwidth.outbound})
         if (rate && rate->floor)
             throw Error(Refusal::config_unsupported,
-                        "the attribute floor can be set on interfaces alone, not on network '" + network.name + "'");
+                        format(_("the attribute floor can be set on interfaces alone, not on network '%s'"),
+                               network.name.c_str()));
     return network;
 }
 

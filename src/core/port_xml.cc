@@ -2,6 +2,7 @@
 #include "virfloor/port_xml.h"
 
 #include "virfloor/error.h"
+#include "virfloor/text.h"
 #include "virfloor/xml.h"
 #include "xml_text.h"
 
@@ -22,19 +23,19 @@ PortDescription describe(const xmlNode* root)
     const auto uuid = Uuid::parse(content(child(root, "uuid")).value_or(""));
     const auto mac = MacAddress::parse(attribute(child(root, "mac"), "address").value_or(""));
     if (!uuid || !mac)
-        throw Error(Refusal::invalid_xml, "network port needs a valid uuid and mac address");
+        throw Error(Refusal::invalid_xml, _("network port needs a valid uuid and mac address"));
     port.uuid = *uuid;
     port.mac = *mac;
     port.owner = content(child(child(root, "owner"), "name")).value_or("");
     if (const xmlNode* bandwidth = child(root, "bandwidth")) {
         port.bandwidth = parse_bandwidth(bandwidth);
         if (port.bandwidth.outbound && port.bandwidth.outbound->floor)
-            throw Error(Refusal::config_unsupported, "the attribute floor can be set on <inbound> alone");
+            throw Error(Refusal::config_unsupported, _("the attribute floor can be set on <inbound> alone"));
         if (const auto id = attribute(bandwidth, "classID")) {
             const auto number = parse_number(*id);
             if (!number || *number > last_class.minor)
                 throw Error(Refusal::invalid_xml,
-                            "class ID '" + *id + "' is not a number up to " + std::to_string(last_class.minor));
+                            format(_("class ID '%s' is not a number up to %d"), id->c_str(), last_class.minor));
             if (*number)
                 port.class_id = ClassId{static_cast<std::uint16_t>(*number)};
         }

@@ -5,12 +5,14 @@
 
 #include <cstdarg>
 #include <cstdio>
+#include <cstdlib>
 
 namespace virfloor {
 
 void bind_texts(const char* locale_dir)
 {
-    bindtextdomain(text_domain, locale_dir);
+    const char* chosen = secure_getenv("VIRFLOOR_LOCALE_DIR");
+    bindtextdomain(text_domain, chosen ? chosen : locale_dir);
     bind_textdomain_codeset(text_domain, "UTF-8");
 }
 

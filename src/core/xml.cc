@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "virfloor/xml.h"
+#include "virfloor/text.h"
 
 #include "virfloor/error.h"
 
@@ -65,7 +66,7 @@ void stop_at_document_type(void* context, const xmlChar*, const xmlChar*, const 
 
 [[noreturn]] void refuse(const char* root_name, const std::string& why)
 {
-    throw Error(Refusal::invalid_xml, "cannot read <" + std::string(root_name) + "> XML: " + why);
+    throw Error(Refusal::invalid_xml, format(_("cannot read <%s> XML: %s"), root_name, why.c_str()));
 }
 
 } // namespace
@@ -73,10 +74,9 @@ void stop_at_document_type(void* context, const xmlChar*, const xmlChar*, const 
 XmlDocument XmlDocument::parse(std::string_view text, const char* root_name, std::size_t most)
 {
     if (text.size() > most)
-        refuse(root_name,
-               std::to_string(text.size()) + " bytes are more than the " + std::to_string(most) + " that are allowed");
+        refuse(root_name, format(_("%zu bytes are more than the %zu that are allowed"), text.size(), most));
     if (has_too_many_attributes(text))
-        refuse(root_name, "an element has more than " + std::to_string(most_attributes) + " attributes");
+        refuse(root_name, format(_("an element has more than %zu attributes"), most_attributes));
     const std::unique_ptr<xmlParserCtxt, void (*)(xmlParserCtxt*)> context(xmlNewParserCtxt(), xmlFreeParserCtxt);
     if (!context)
         throw std::bad_alloc();
@@ -86,16 +86,16 @@ XmlDocument XmlDocument::parse(std::string_view text, const char* root_name, std
         xmlCtxtReadMemory(context.get(), text.data(), static_cast<int>(text.size()), nullptr, "UTF-8",
                           XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING | XML_PARSE_IGNORE_ENC));
     if (context->errNo == XML_ERR_USER_STOP)
-        refuse(root_name, "a document type declaration is not allowed");
+        refuse(root_name, _("a document type declaration is not allowed"));
     if (!result.doc_) {
         const xmlError* error = xmlCtxtGetLastError(context.get());
-        std::string why = error && error->message ? error->message : "not well-formed";
+        std::string why = error && error->message ? error->message : _("not well-formed");
         while (!why.empty() && why.back() == '\n')
             why.pop_back();
-        refuse(root_name, error ? "line " + std::to_string(error->line) + ": " + why : why);
+        refuse(root_name, error ? format(_("line %d: %s"), error->line, why.c_str()) : why);
     }
     if (!has_name(result.root(), root_name))
-        refuse(root_name, "the root element is <" + std::string(bytes(result.root()->name)) + ">");
+        refuse(root_name, format(_("the root element is <%s>"), bytes(result.root()->name)));
     return result;
 }
 

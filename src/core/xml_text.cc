@@ -2,6 +2,7 @@
 #include "xml_text.h"
 
 #include "virfloor/error.h"
+#include "virfloor/text.h"
 #include "virfloor/xml.h"
 
 #include <algorithm>
@@ -26,7 +27,8 @@ std::size_t expect(const std::string& text, std::size_t at, const std::string& s
 {
     if (at >= text.size() || text.compare(at, start.size(), start) != 0)
         throw Error(Refusal::invalid_xml,
-                    "XML is not formatted as libvirt formats it: '" + start + "' does not stand on a line of its own");
+                    format(_("XML is not formatted as libvirt formats it: '%s' does not stand on a line of its own"),
+                           start.c_str()));
     return at;
 }
 

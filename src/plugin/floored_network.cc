@@ -3,6 +3,7 @@
 
 #include "virfloor/error.h"
 #include "virfloor/log.h"
+#include "virfloor/text.h"
 
 #include <algorithm>
 #include <cerrno>
@@ -50,8 +51,8 @@ std::size_t FlooredNetwork::reconcile()
     const int ifindex = tree_.locate();
     if (ifindex == no_ifindex)
         throw Error(Refusal::operation_invalid,
-                    "network '" + network_.name() + "' has lost its bridge " + network_.bridge() + " (" +
-                        std::strerror(ENODEV) + "); end the network and start it again",
+                    format(_("network '%s' has lost its bridge %s (%s); end the network and start it again"),
+                           network_.name().c_str(), network_.bridge().c_str(), std::strerror(ENODEV)),
                     ENODEV);
     ifindex_ = ifindex;
     std::size_t steps = 0;
@@ -82,7 +83,7 @@ void FlooredNetwork::take_back(const Uuid& uuid) noexcept
     try {
         file_.update(network_, uuid);
     } catch (const std::exception& error) {
-        log(Severity::warning, "network '" + network_.name() + "': " + error.what());
+        log(Severity::warning, format(_("network '%s': %s"), network_.name().c_str(), error.what()));
     }
 }
 
@@ -102,8 +103,9 @@ void FlooredNetwork::change_kernel(const Tree& before, MacAddress mac)
         } catch (const Error& error) {
             if (!speaks_of_drift(error))
                 throw;
-            log(Severity::warning, "network '" + network_.name() + "': the tree on bridge " + network_.bridge() +
-                                       " was changed by somebody else (" + error.what() + "); putting it right");
+            log(Severity::warning, format(_("network '%s': the tree on bridge %s was changed by somebody else (%s); "
+                                            "putting it right"),
+                                          network_.name().c_str(), network_.bridge().c_str(), error.what()));
         }
     }
     reconcile();
@@ -169,13 +171,13 @@ void FlooredNetwork::unplug(const Uuid& uuid)
 
 void FlooredNetwork::forget(const Uuid& uuid)
 {
-    const auto attempt = [this](const auto& step) {
+    const auto attempt = [this, &uuid](const auto& step) {
         try {
             step();
         } catch (const std::exception& error) {
             in_step_ = false;
-            log(Severity::error,
-                "network '" + network_.name() + "': a port is gone, but not all of its floor: " + error.what());
+            log(Severity::error, format(_("network '%s': port %s is gone, but not all of its floor: %s"),
+                                        network_.name().c_str(), uuid.text().c_str(), error.what()));
         }
     };
     const Port old = *network_.find(uuid);
@@ -200,9 +202,9 @@ void FlooredNetwork::notice(const tc::Notice& notice, Time now)
             return;
         device_name_ = notice.name;
         if (notice.name != network_.bridge())
-            log(Severity::warning, "network '" + network_.name() + "': its bridge " + network_.bridge() +
-                                       " is called " + notice.name +
-                                       " now; floors are kept, but libvirt cannot plug new guests");
+            log(Severity::warning, format(_("network '%s': its bridge %s is called %s now; floors are kept, "
+                                            "but libvirt cannot plug new guests"),
+                                          network_.name().c_str(), network_.bridge().c_str(), notice.name.c_str()));
         break;
     case About::anything: break;
     }
@@ -215,24 +217,23 @@ void FlooredNetwork::report(Condition condition, const std::string& trouble)
 {
     const Condition before = std::exchange(condition_, condition);
     const bool news = std::exchange(trouble_, trouble) != trouble || before != condition;
-    const std::string head = "network '" + network_.name() + "': ";
     if (!news)
         ;
     else if (condition == Condition::kept)
-        log(Severity::info, head + "the tree on bridge " + network_.bridge() + " stays as it should");
+        log(Severity::info, format(_("network '%s': the tree on bridge %s stays as it should"), network_.name().c_str(),
+                                   network_.bridge().c_str()));
     else
-        log(condition == Condition::broken ? Severity::error : Severity::warning, head + trouble);
+        log(condition == Condition::broken ? Severity::error : Severity::warning, trouble);
     try {
         write_down();
     } catch (const std::exception& error) {
         if (news && condition != Condition::broken)
-            log(Severity::warning, head + error.what());
+            log(Severity::warning, format(_("network '%s': %s"), network_.name().c_str(), error.what()));
     }
 }
 
 void FlooredNetwork::look_after(Time now)
 {
-    const std::string place = "the tree on bridge " + network_.bridge();
     const bool noticed = std::exchange(noticed_, false);
     const auto began = Clock::now();
     const auto looked = [&](bool trouble) {
@@ -244,7 +245,8 @@ void FlooredNetwork::look_after(Time now)
     if (tree_.locate() == no_ifindex) {
         in_step_ = false;
         report(Condition::absent,
-               "its bridge " + network_.bridge() + " is gone; its floors wait until there is one of that name");
+               format(_("network '%s': its bridge %s is gone; its floors wait until there is one of that name"),
+                      network_.name().c_str(), network_.bridge().c_str()));
         looked(false);
         return;
     }
@@ -254,18 +256,21 @@ void FlooredNetwork::look_after(Time now)
         // To finish what failed before is no repair in a row of them.
         looked(steps > 0 && noticed);
         if (pacer_.contested(now))
-            report(Condition::contested, "others change " + place +
-                                             " again and again; it is put right "
-                                             "ever more rarely until they stop");
+            report(Condition::contested, format(_("network '%s': others change the tree on bridge %s again and again; "
+                                                  "it is put right ever more rarely until they stop"),
+                                                network_.name().c_str(), network_.bridge().c_str()));
         else if (steps > 0 && condition_ == Condition::kept && (!noticed || pacer_.repairs() == 1))
-            log(Severity::warning, "network '" + network_.name() + "': " + place + " was not as it should be; " +
-                                       std::to_string(steps) + " changes put it right");
+            log(Severity::warning,
+                format(plural("network '%s': the tree on bridge %s was not as it should be; %zu change put it right",
+                              "network '%s': the tree on bridge %s was not as it should be; %zu changes put it right",
+                              steps),
+                       network_.name().c_str(), network_.bridge().c_str(), steps));
         else if (condition_ != Condition::kept)
             report(Condition::kept, "");
     } catch (const std::exception& error) {
         looked(true);
-        report(Condition::broken,
-               "floors cannot be kept as they should; it is tried again: " + std::string(error.what()));
+        report(Condition::broken, format(_("network '%s': floors cannot be kept as they should; it is tried again: %s"),
+                                         network_.name().c_str(), error.what()));
     }
 }
 
@@ -287,7 +292,8 @@ void FlooredNetwork::tend(Time now)
     } catch (const std::exception& error) {
         in_step_ = false;
         pacer_.suspect(now);
-        report(Condition::broken, std::string("cannot delete unused filter tables: ") + error.what());
+        report(Condition::broken, format(_("network '%s': cannot delete unused filter tables: %s"),
+                                         network_.name().c_str(), error.what()));
     }
 }
 

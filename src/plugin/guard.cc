@@ -3,6 +3,7 @@
 
 #include "libvirt_internals.h"
 #include "virfloor/error.h"
+#include "virfloor/text.h"
 
 #include <exception>
 
@@ -38,7 +39,7 @@ void report_current_exception() noexcept
     } catch (const std::exception& error) {
         report(VIR_ERR_INTERNAL_ERROR, error.what());
     } catch (...) {
-        report(VIR_ERR_INTERNAL_ERROR, "unknown exception");
+        report(VIR_ERR_INTERNAL_ERROR, _("unknown exception"));
     }
 }
 

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "virfloor/log.h"
+#include "virfloor/text.h"
 
 #include <libvirt/virterror.h>
 
@@ -35,7 +36,7 @@ void attempt(const char* what, Function&& function) noexcept
     try {
         std::forward<Function>(function)();
     } catch (const std::exception& error) {
-        log(Severity::error, std::string(what) + ": " + error.what());
+        log(Severity::error, format("%s: %s", what, error.what()));
     }
 }
 

@@ -2,6 +2,7 @@
 #include "libvirt_internals.h"
 
 #include "virfloor/log.h"
+#include "virfloor/text.h"
 
 #include <dlfcn.h>
 
@@ -24,7 +25,7 @@ template <class Function>
 void look_up(Function& function, const char* name)
 {
     if (!find(function, name))
-        throw std::runtime_error("libvirt has no function " + std::string(name));
+        throw std::runtime_error(format(_("libvirt has no function %s"), name));
 }
 
 Internals look_up_all()

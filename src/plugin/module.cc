@@ -13,6 +13,7 @@
 #include "recovery.h"
 #include "stock_state.h"
 #include "virfloor/log.h"
+#include "virfloor/text.h"
 #include "watch.h"
 
 #include <dlfcn.h>
@@ -39,7 +40,7 @@ Register load_stock_module()
     void* handle = dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
     void* address = handle ? dlsym(handle, "networkRegister") : nullptr;
     if (!address)
-        throw std::runtime_error("no networks: cannot load libvirt's own network driver: " + std::string(dlerror()));
+        throw std::runtime_error(format(_("no networks: cannot load libvirt's own network driver: %s"), dlerror()));
     return reinterpret_cast<Register>(address);
 }
 
@@ -49,10 +50,10 @@ std::size_t known_slots()
     virGetVersion(&version, nullptr, nullptr);
     const std::size_t slots = slots_of_version(version);
     if (slots == 0)
-        throw std::runtime_error("libvirt " + std::to_string(version / 1'000'000) + "." +
-                                 std::to_string(version / 1000 % 1000) + "." + std::to_string(version % 1000) +
-                                 " is none of those that libvirt-floor " VERSION " knows (7.8 to 12.8); networks run "
-                                 "without floors until it is replaced by one that does");
+        throw std::runtime_error(
+            format(_("libvirt %lu.%lu.%lu is none of those that libvirt-floor %s knows (7.8 to 12.8); "
+                     "networks run without floors until it is replaced by one that does"),
+                   version / 1'000'000, version / 1000 % 1000, version % 1000, VERSION));
     return slots;
 }
 
@@ -73,7 +74,7 @@ void** find_network_functions()
                                .secret = nullptr,
                                .storage = nullptr};
     if (internals().register_connect_driver(&probe, true) < 0 || !probe.network)
-        throw std::runtime_error("libvirt does not show its network driver");
+        throw std::runtime_error(_("libvirt does not show its network driver"));
     return probe.network;
 }
 
@@ -86,17 +87,16 @@ void check_functions(void** functions, std::size_t count, Register stock)
     };
     void* stock_module = file_of(reinterpret_cast<void*>(stock));
     if (std::strcmp(static_cast<const char*>(functions[0]), stock_driver_name) != 0)
-        throw std::runtime_error("libvirt's network driver is not the one expected");
+        throw std::runtime_error(_("libvirt's network driver is not the one expected"));
     for (std::size_t i = 1; i < count; ++i)
         if (!functions[i] || file_of(functions[i]) != stock_module)
-            throw std::runtime_error("libvirt's network driver has another layout than expected (" + std::to_string(i) +
-                                     ")");
+            throw std::runtime_error(format(_("libvirt's network driver has another layout than expected (%zu)"), i));
 }
 
 // State drivers of ours never report an error: the daemon would not start.
 int prepare(bool privileged, const char* root)
 {
-    attempt("networks run without floors until the daemon is restarted", [&] {
+    attempt(_("networks run without floors until the daemon is restarted"), [&] {
         if (!network_functions || !privileged || root)
             return;
         const std::filesystem::path state = LIBVIRT_STATE_DIR;
@@ -113,8 +113,8 @@ int initialize(bool, const char*)
 {
     if (!module().status)
         return state_init_complete;
-    attempt("cannot watch for what others change", start_watch);
-    attempt("cannot go on with networks that run", [] {
+    attempt(_("cannot watch for what others change"), start_watch);
+    attempt(_("cannot go on with networks that run"), [] {
         replace_functions(network_functions);
         recover_networks();
     });
@@ -123,7 +123,7 @@ int initialize(bool, const char*)
 
 int reload()
 {
-    attempt("cannot go on with networks after a reload", [] {
+    attempt(_("cannot go on with networks after a reload"), [] {
         if (module().status)
             reload_networks();
     });
@@ -132,7 +132,7 @@ int reload()
 
 int cleanup()
 {
-    attempt("cannot clean up", [] {
+    attempt(_("cannot clean up"), [] {
         stop_watch();
         module().networks.clear();
     });
@@ -160,19 +160,20 @@ StateDriver after_stock{.name = "network-floor",
 void register_state_driver(StateDriver& driver)
 {
     if (internals().register_state_driver(&driver) < 0)
-        throw std::runtime_error("libvirt takes no more state drivers");
+        throw std::runtime_error(_("libvirt takes no more state drivers"));
 }
 
 // -1, which ends the daemon, is the stock driver's word alone. Where that cannot be had, the daemon
 // runs as it does without any network driver.
 int register_network_driver()
 {
+    bind_texts(LOCALE_DIR);
     log_to_libvirt();
     Register stock = nullptr;
     try {
         stock = load_stock_module();
     } catch (const std::exception& error) {
-        log(Severity::error, "libvirt-floor: " + std::string(error.what()));
+        log(Severity::error, format("libvirt-floor: %s", error.what()));
         return 0;
     }
     bool registered = false;
@@ -190,7 +191,7 @@ int register_network_driver()
         network_functions = functions;
         return 0;
     } catch (const std::exception& error) {
-        log(Severity::error, "libvirt-floor shapes nothing: " + std::string(error.what()));
+        log(Severity::error, format(_("libvirt-floor shapes nothing: %s"), error.what()));
     }
     return registered ? 0 : stock();
 }

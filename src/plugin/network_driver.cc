@@ -9,6 +9,7 @@
 #include "virfloor/error.h"
 #include "virfloor/log.h"
 #include "virfloor/port_xml.h"
+#include "virfloor/text.h"
 
 #include <cerrno>
 #include <cstring>
@@ -51,8 +52,8 @@ void define_again(virConnectPtr connection, const std::string& name, const char*
         return;
     const NetworkHandle defined(stock<DefineXml>(Slot::network_define_xml)(connection, xml));
     if (!defined) {
-        log(Severity::error,
-            "network '" + name + "' failed to start and cannot be defined again: " + virGetLastErrorMessage());
+        log(Severity::error, format(_("network '%s' failed to start and cannot be defined again: %s"), name.c_str(),
+                                    virGetLastErrorMessage()));
         return;
     }
     if (!autostart)
@@ -61,8 +62,8 @@ void define_again(virConnectPtr connection, const std::string& name, const char*
     std::error_code ignored;
     std::filesystem::remove(link, ignored);
     if (stock<SetAutostart>(Slot::network_set_autostart)(defined.get(), 1) < 0)
-        log(Severity::error,
-            "network '" + name + "' failed to start and lost its autostart flag: " + virGetLastErrorMessage());
+        log(Severity::error, format(_("network '%s' failed to start and lost its autostart flag: %s"), name.c_str(),
+                                    virGetLastErrorMessage()));
 }
 
 // The file of a network that is gone. If it stays, the next start of the daemon removes it.
@@ -89,7 +90,7 @@ std::unique_ptr<FlooredNetwork> make_floored(Network promises)
         if (error.system_errno() != ENOENT)
             throw;
         throw Error(error.refusal(),
-                    std::string(error.what()) + "; does this kernel have HTB and u32 (sch_htb, cls_u32)?", ENOENT);
+                    format(_("%s; does this kernel have HTB and u32 (sch_htb, cls_u32)?"), error.what()), ENOENT);
     }
 }
 
@@ -124,14 +125,14 @@ NetworkHandle start_with_tree(const NetworkDescription& asked, StartStock start_
     try {
         const Text live = stock_xml(network.get(), 0);
         if (!live)
-            throw Error(Refusal::system, std::string("cannot read the XML of network '") + asked.name +
-                                             "': " + virGetLastErrorMessage());
+            throw Error(Refusal::system, format(_("cannot read the XML of network '%s': %s"), asked.name.c_str(),
+                                                virGetLastErrorMessage()));
         place.set(make_floored(promises_of(parse_network(live.get()), *asked.bandwidth.inbound)));
     } catch (...) {
         forget_status(asked.name);
         if (stock<Destroy>(Slot::network_destroy)(network.get()) < 0)
-            log(Severity::error,
-                "network '" + asked.name + "' has no tree and cannot be ended: " + virGetLastErrorMessage());
+            log(Severity::error, format(_("network '%s' has no tree and cannot be ended: %s"), asked.name.c_str(),
+                                        virGetLastErrorMessage()));
         throw;
     }
     return network;
@@ -221,16 +222,16 @@ Text xml_to_start(virNetworkPtr network)
     const Text xml = stock_xml(network, 0);
     if (!xml)
         throw Error(Refusal::system,
-                    std::string("cannot read the XML of network '") + name + "': " + virGetLastErrorMessage());
-    const std::string head = "cannot guarantee floor=" + std::to_string(floor.count) + " to interface " + mac.text() +
-                             ": network '" + name + "' ";
+                    format(_("cannot read the XML of network '%s': %s"), name.c_str(), virGetLastErrorMessage()));
     if (const auto description = parse_network(xml.get()); !description.supports_floor())
         throw Error(Refusal::operation_unsupported,
-                    head + "has forward mode '" + description.forward +
-                        "', and floor is only supported for nat, route, open and isolated networks");
-    throw Error(Refusal::operation_unsupported, head +
-                                                    "has no inbound QoS set; give it <bandwidth><inbound average='…'/>"
-                                                    "</bandwidth> and start it again");
+                    format(_("cannot guarantee floor=%ju to interface %s: network '%s' has forward mode '%s', "
+                             "and floor is only supported for nat, route, open and isolated networks"),
+                           floor.count, mac.text().c_str(), name.c_str(), description.forward.c_str()));
+    throw Error(Refusal::operation_unsupported,
+                format(_("cannot guarantee floor=%ju to interface %s: network '%s' has no inbound QoS set; "
+                         "give it <bandwidth><inbound average='…'/></bandwidth> and start it again"),
+                       floor.count, mac.text().c_str(), name.c_str()));
 }
 
 // A network that could not be gone on with when the daemon started is tried again.
@@ -259,7 +260,8 @@ PortHandle reclaim_port(virNetworkPtr network, FlooredNetworks::Locked& place, c
         if (!place->promises().find(port.uuid))
             place->reclaim(port.uuid, port.mac, port.floor(), port.class_id);
     } catch (const std::exception& error) {
-        log(Severity::error, "port " + port.uuid.text() + " comes back without its floor: " + error.what());
+        log(Severity::error, format(_("port %s of network '%s' comes back without its floor: %s"),
+                                    port.uuid.text().c_str(), name_of(network).c_str(), error.what()));
     }
     return created;
 }
@@ -284,9 +286,10 @@ PortHandle plug_port(virNetworkPtr network, FlooredNetworks::Locked& place, cons
         place->plug(port.uuid, port.mac, port.floor(), port.class_id);
     } catch (...) {
         const AsDaemon as_daemon;
+        const std::string name = name_of(network);
         if (stock<PortDelete>(Slot::network_port_delete)(created.get(), 0) < 0)
-            log(Severity::error,
-                "port " + port.uuid.text() + " has no floor and cannot be deleted: " + virGetLastErrorMessage());
+            log(Severity::error, format(_("port %s of network '%s' has no floor and cannot be deleted: %s"),
+                                        port.uuid.text().c_str(), name.c_str(), virGetLastErrorMessage()));
         throw;
     }
     return created;
@@ -334,7 +337,7 @@ MacAddress mac_of(virNetworkPortPtr port)
 {
     const Text xml(stock<PortGetXmlDesc>(Slot::network_port_get_xml_desc)(port, 0));
     if (!xml)
-        throw Error(Refusal::system, std::string("cannot read the XML of a network port: ") + virGetLastErrorMessage());
+        throw Error(Refusal::system, format(_("cannot read the XML of a network port: %s"), virGetLastErrorMessage()));
     return parse_port(xml.get()).mac;
 }
 
@@ -367,7 +370,8 @@ int port_set_parameters(virNetworkPortPtr port, virTypedParameterPtr parameters,
         auto [others, floor] = split_floor(parameters, count);
         const Uuid uuid = uuid_of(port);
         virNetworkPtr network = virNetworkPortGetNetwork(port);
-        auto place = module().networks.lock(name_of(network));
+        const std::string name = name_of(network);
+        auto place = module().networks.lock(name);
         const Port* floored = place ? place->promises().find(uuid) : nullptr;
         const auto set_others = [&, &list = others] {
             return set_stock(port, list.data(), static_cast<int>(list.size()), flags);
@@ -397,8 +401,8 @@ int port_set_parameters(virNetworkPortPtr port, virTypedParameterPtr parameters,
         } catch (...) {
             auto old = split_floor(*before.list(), *before.count()).others;
             if (set_stock(port, old.data(), static_cast<int>(old.size()), flags) < 0)
-                log(Severity::error,
-                    "port " + uuid.text() + " cannot get its old limits back: " + virGetLastErrorMessage());
+                log(Severity::error, format(_("port %s of network '%s' cannot get its old limits back: %s"),
+                                            uuid.text().c_str(), name.c_str(), virGetLastErrorMessage()));
             throw;
         }
         return 0;

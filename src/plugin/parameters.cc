@@ -2,6 +2,7 @@
 #include "parameters.h"
 
 #include "virfloor/error.h"
+#include "virfloor/text.h"
 
 #include <algorithm>
 #include <cstring>
@@ -39,11 +40,11 @@ SplitParameters split_floor(const virTypedParameter* list, int count)
         }
         if (parameter.type != VIR_TYPED_PARAM_UINT)
             throw Error(Refusal::config_unsupported,
-                        "the parameter " VIR_NETWORK_PORT_BANDWIDTH_IN_FLOOR " is not an unsigned number");
+                        format(_("the parameter %s is not an unsigned number"), VIR_NETWORK_PORT_BANDWIDTH_IN_FLOOR));
         // As the stock driver says of its own.
         if (std::exchange(given, true))
             throw Error(Refusal::config_unsupported,
-                        "the parameter " VIR_NETWORK_PORT_BANDWIDTH_IN_FLOOR " occurs multiple times");
+                        format(_("the parameter %s occurs multiple times"), VIR_NETWORK_PORT_BANDWIDTH_IN_FLOOR));
         split.floor = {parameter.value.ui};
     }
     return split;

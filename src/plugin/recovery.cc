@@ -7,6 +7,7 @@
 #include "virfloor/error.h"
 #include "virfloor/log.h"
 #include "virfloor/port_xml.h"
+#include "virfloor/text.h"
 
 #include <algorithm>
 #include <chrono>
@@ -54,7 +55,8 @@ std::vector<PortHandle> list_ports(virNetworkPtr network)
     return own<PortHandle>(list, count);
 }
 
-void for_each(const std::vector<NetworkHandle>& networks, const char* what,
+// failed: a format of the network's name, and of the reason.
+void for_each(const std::vector<NetworkHandle>& networks, const char* failed,
               const std::function<void(virNetworkPtr, const std::string&)>& function)
 {
     for (const auto& network : networks) {
@@ -62,7 +64,7 @@ void for_each(const std::vector<NetworkHandle>& networks, const char* what,
         try {
             function(network.get(), name);
         } catch (const std::exception& error) {
-            log(Severity::error, "cannot " + std::string(what) + " network '" + name + "': " + error.what());
+            log(Severity::error, format(failed, name.c_str(), error.what()));
         }
     }
 }
@@ -125,11 +127,12 @@ private:
         try {
             saved_ = module().status->load(live_.name);
             if (saved_ && saved_->ifindex != no_ifindex && saved_->ifindex != ifindex_) {
-                log(Severity::warning, "network '" + live_.name + "' was started anew meanwhile; its old status goes");
+                log(Severity::warning,
+                    format(_("network '%s' was started anew meanwhile; its old status goes"), live_.name.c_str()));
                 saved_.reset();
             }
         } catch (const Error& error) {
-            log(Severity::error, std::string("status file cannot be trusted: ") + error.what());
+            log(Severity::error, format(_("status file cannot be trusted: %s"), error.what()));
             set_aside();
         }
     }
@@ -138,7 +141,8 @@ private:
     {
         try {
             const auto aside = module().status->set_aside(live_.name);
-            log(Severity::error, "it is kept as " + aside.string());
+            log(Severity::error,
+                format(_("the status file of network '%s' is kept as %s"), live_.name.c_str(), aside.c_str()));
         } catch (const Error& error) {
             log(Severity::error, error.what());
         }
@@ -161,7 +165,8 @@ private:
             if (const auto inactive = parse_network(xml.get()); inactive.wants_tree())
                 return inactive.bandwidth.inbound;
         if (!has_tree)
-            throw Error(Refusal::operation_invalid, "its guests have floors, but its bandwidth is nowhere to be found");
+            throw Error(Refusal::operation_invalid,
+                        _("its guests have floors, but its bandwidth is nowhere to be found"));
         return limits_of(root->second.shape);
     }
 
@@ -183,8 +188,8 @@ private:
         try {
             promises.restore(uuid, port->mac, port->floor, port->id);
         } catch (const std::exception& error) {
-            log(Severity::error,
-                "network '" + live_.name + "': the floor of port " + uuid.text() + " is lost: " + error.what());
+            log(Severity::error, format(_("network '%s': the floor of port %s is lost: %s"), live_.name.c_str(),
+                                        uuid.text().c_str(), error.what()));
         }
     }
 
@@ -261,11 +266,10 @@ void reconcile(FlooredNetworks::Locked& place, Clock::time_point start)
     const std::size_t steps = place->reconcile();
     const Network& promises = place->promises();
     log(Severity::info,
-        "network '" + promises.name() + "': " + std::to_string(promises.ports().size()) + " floors of " +
-            std::to_string(promises.floor_sum().count) + " kB/s in all on bridge " + promises.bridge() + ", " +
-            std::to_string(steps) + " changes made in " +
-            std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - start).count()) +
-            " ms");
+        format(_("network '%s': %zu floors of %ju kB/s in all on bridge %s, %zu changes made in %jd ms"),
+               promises.name().c_str(), promises.ports().size(), promises.floor_sum().count, promises.bridge().c_str(),
+               steps,
+               std::intmax_t{std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - start).count()}));
 }
 
 void go_on_with(virNetworkPtr network, FlooredNetworks::Locked& place, Domains& domains)
@@ -291,7 +295,7 @@ void forget_networks_but(const std::set<std::string>& active)
             module().networks.lock(name).set(nullptr);
     for (const auto& name : module().status->networks())
         if (!active.contains(name)) {
-            log(Severity::info, "network '" + name + "' does not run any more; its status goes");
+            log(Severity::info, format(_("network '%s' does not run any more; its status goes"), name.c_str()));
             module().status->remove(name);
         }
 }
@@ -301,7 +305,7 @@ void start_what_stock_could_not(virConnectPtr connection)
     const auto missed =
         list_networks(connection, VIR_CONNECT_LIST_NETWORKS_INACTIVE | VIR_CONNECT_LIST_NETWORKS_PERSISTENT |
                                       VIR_CONNECT_LIST_NETWORKS_AUTOSTART);
-    for_each(missed, "start", [](virNetworkPtr network, const std::string&) {
+    for_each(missed, _("cannot start network '%s': %s"), [](virNetworkPtr network, const std::string&) {
         const Text xml = stock_xml(network, VIR_NETWORK_XML_INACTIVE);
         if (xml && parse_network(xml.get()).wants_tree() && start_network(network) < 0)
             throw std::runtime_error(virGetLastErrorMessage());
@@ -313,13 +317,13 @@ void go_on(bool with_autostart)
     const AsDaemon as_daemon;
     const Connection connection(virConnectOpen("network:///system"));
     if (!connection)
-        throw std::runtime_error(std::string("cannot list the networks: ") + virGetLastErrorMessage());
+        throw std::runtime_error(format(_("cannot list the networks: %s"), virGetLastErrorMessage()));
     const auto active = list_networks(connection.get(), VIR_CONNECT_LIST_NETWORKS_ACTIVE);
     std::set<std::string> names;
     for (const auto& network : active)
         names.insert(virNetworkGetName(network.get()));
     Domains domains;
-    for_each(active, "go on with", [&](virNetworkPtr network, const std::string& name) {
+    for_each(active, _("cannot go on with network '%s': %s"), [&](virNetworkPtr network, const std::string& name) {
         auto place = module().networks.lock(name);
         go_on_with(network, place, domains);
     });
@@ -341,8 +345,7 @@ void recover_network(virNetworkPtr network, FlooredNetworks::Locked& place)
     try {
         go_on_with(network, place, domains);
     } catch (const std::exception& error) {
-        log(Severity::error,
-            std::string("cannot go on with network '") + virNetworkGetName(network) + "': " + error.what());
+        log(Severity::error, format(_("cannot go on with network '%s': %s"), virNetworkGetName(network), error.what()));
     }
 }
 

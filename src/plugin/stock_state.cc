@@ -7,6 +7,7 @@
 #include "virfloor/network.h"
 #include "virfloor/network_xml.h"
 #include "virfloor/port_xml.h"
+#include "virfloor/text.h"
 #include "virfloor/xml.h"
 
 #include <vector>
@@ -54,7 +55,7 @@ Network promises(const NetworkDescription& description, const StatusDirectory& d
         log(Severity::warning, error.what());
     }
     if (!saved && !description.wants_tree())
-        throw Error(Refusal::operation_unsupported, "it has ports with floors, but no bandwidth");
+        throw Error(Refusal::operation_unsupported, _("it has ports with floors, but no bandwidth"));
     // Where the stock driver knows of limits, it was the one that started the network.
     Network network(description.name, description.bridge,
                     description.wants_tree() ? *description.bandwidth.inbound : saved->limits, description.mtu);
@@ -63,8 +64,8 @@ Network promises(const NetworkDescription& description, const StatusDirectory& d
         try {
             network.restore(uuid, mac, floor, id);
         } catch (const std::exception& error) {
-            log(Severity::error, "network '" + network.name() + "': the floor of port " + uuid.text() +
-                                     " cannot be taken over: " + error.what());
+            log(Severity::error, format(_("network '%s': the floor of port %s cannot be taken over: %s"),
+                                        network.name().c_str(), uuid.text().c_str(), error.what()));
         }
     };
     if (saved)
@@ -93,14 +94,15 @@ void take_over(const fs::path& path, const StatusDirectory& directory)
     const auto status = XmlDocument::parse(read_file(path, max_xml_size), status_root);
     xmlNode* network = child(status.root(), "network");
     if (!network)
-        throw Error(Refusal::invalid_xml, "it has no <network>");
+        throw Error(Refusal::invalid_xml, _("it has no <network>"));
     const auto description = parse_network(status.text(network));
     directory.save(promises(description, directory, ports), tc::find_device(description.bridge));
     clear_account(path, status);
     for (const StockPort& port : ports)
         replace_file(port.path, port.without_floor);
-    log(Severity::info, "network '" + description.name + "': took over " + std::to_string(ports.size()) +
-                            " ports with floors from libvirt");
+    log(Severity::info, format(plural("network '%s': took over %zu port with a floor from libvirt",
+                                      "network '%s': took over %zu ports with floors from libvirt", ports.size()),
+                               description.name.c_str(), ports.size()));
 }
 
 } // namespace
@@ -116,7 +118,8 @@ void take_over_stock_state(const fs::path& libvirt_state_dir, const StatusDirect
         try {
             take_over(entry.path(), directory);
         } catch (const std::exception& error) {
-            log(Severity::error, "cannot take over the floors of " + entry.path().string() + ": " + error.what());
+            log(Severity::error,
+                format(_("cannot take over the floors of %s: %s"), entry.path().c_str(), error.what()));
         }
     }
 }

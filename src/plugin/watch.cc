@@ -4,6 +4,7 @@
 #include "guard.h"
 #include "network_driver.h"
 #include "virfloor/monitor.h"
+#include "virfloor/text.h"
 
 #include <atomic>
 #include <chrono>
@@ -37,16 +38,20 @@ void tend(const std::vector<tc::Notice>& notices)
 }
 
 // What goes wrong with a network it logs itself; the rest is the host's memory.
-constexpr char trouble[] = "cannot look after the trees";
+template <class Function>
+void attempt_to_tend(Function&& function)
+{
+    attempt(_("cannot look after the trees"), std::forward<Function>(function));
+}
 
 void on_time(int, void*)
 {
-    attempt(trouble, [] { tend({}); });
+    attempt_to_tend([] { tend({}); });
 }
 
 void on_notices(int, int, int, void*)
 {
-    attempt(trouble, [] {
+    attempt_to_tend([] {
         std::vector<tc::Notice> notices;
         monitor->take([&notices](const tc::Notice& notice) {
             if (notices.empty() || notice != notices.back())
@@ -69,10 +74,10 @@ void start_watch()
     monitor = std::make_unique<tc::Monitor>(*module().netlink);
     timer = virEventAddTimeout(never, on_time, nullptr, nullptr);
     if (timer < 0)
-        throw std::runtime_error("libvirt's event loop takes no timer");
+        throw std::runtime_error(_("libvirt's event loop takes no timer"));
     handle = virEventAddHandle(monitor->descriptor(), VIR_EVENT_HANDLE_READABLE, on_notices, nullptr, nullptr);
     if (handle < 0)
-        throw std::runtime_error("libvirt's event loop takes no file descriptor");
+        throw std::runtime_error(_("libvirt's event loop takes no file descriptor"));
     module().networks.on_work(tend_soon);
 }
 

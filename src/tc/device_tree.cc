@@ -5,6 +5,7 @@
 #include "reader.h"
 #include "translator.h"
 #include "virfloor/error.h"
+#include "virfloor/text.h"
 
 #include <net/if.h>
 
@@ -56,7 +57,7 @@ int find_device(const std::string& name)
 {
     const unsigned index = if_nametoindex(name.c_str());
     if (index == 0)
-        throw kernel_error("cannot find network device '" + name + "'", {errno, ""});
+        throw kernel_error(format(_("cannot find network device '%s'"), name.c_str()), {errno, ""});
     return static_cast<int>(index);
 }
 
@@ -73,7 +74,7 @@ int DeviceTree::locate()
 Tree DeviceTree::read()
 {
     if (locate() == no_ifindex)
-        throw kernel_error("cannot find network device '" + state_->device + "'", {ENODEV, ""});
+        throw kernel_error(format(_("cannot find network device '%s'"), state_->device.c_str()), {ENODEV, ""});
     return state_->translator.load(read_picture(*state_->netlink, state_->ifindex, state_->key));
 }
 
@@ -106,7 +107,7 @@ void DeviceTree::State::give_up(const Error& error)
     }
     if (left.empty())
         throw error;
-    throw Error(error.refusal(), std::string(error.what()) + " (and not all could be taken back: " + left + ")",
+    throw Error(error.refusal(), format(_("%s (and not all could be taken back: %s)"), error.what(), left.c_str()),
                 error.system_errno());
 }
 

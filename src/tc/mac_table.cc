@@ -2,6 +2,7 @@
 #include "mac_table.h"
 
 #include "virfloor/error.h"
+#include "virfloor/text.h"
 
 #include <algorithm>
 #include <stdexcept>
@@ -133,7 +134,8 @@ std::vector<Reversible> MacTable::insert(MacAddress mac, ClassId target)
     });
     if (!node)
         throw Error(Refusal::operation_invalid,
-                    "the kernel's filter tables have no room for " + mac.text() + " beside the addresses like it");
+                    format(_("the kernel's filter tables have no room for %s beside the addresses like it"),
+                           mac.text().c_str()));
     entries.push_back({mac, target, *node});
     requests.push_back(added(U32Match{{place.table, place.bucket, *node}, mac, target}));
     split(place, requests);

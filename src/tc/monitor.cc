@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "virfloor/monitor.h"
+#include "virfloor/text.h"
 
 #include "netlink.h"
 
@@ -33,7 +34,7 @@ void drop_own(int socket, std::uint32_t port)
     }};
     const sock_fprog program{code.size(), code.data()};
     if (setsockopt(socket, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) < 0)
-        throw kernel_error("cannot filter the kernel's notices", {errno, ""});
+        throw kernel_error(_("cannot filter the kernel's notices"), {errno, ""});
 }
 
 std::optional<Notice> read_notice(const nlmsghdr& message)
@@ -77,14 +78,13 @@ Monitor::Monitor(const Netlink& own) : state_(std::make_unique<State>())
     if (!socket)
         throw std::bad_alloc();
     if (const int error = nl_connect(socket, NETLINK_ROUTE); error < 0)
-        throw Error(Refusal::system,
-                    std::string("cannot open a socket for the kernel's notices: ") + nl_geterror(error), errno);
+        throw Error(Refusal::system, format(_("cannot open a socket for the kernel's notices: %s"), nl_geterror(error)),
+                    errno);
     nl_socket_set_buffer_size(socket, receive_buffer, 0);
     nl_socket_set_nonblocking(socket);
     drop_own(nl_socket_get_fd(socket), own.port());
     if (const int error = nl_socket_add_memberships(socket, RTNLGRP_TC, RTNLGRP_LINK, RTNLGRP_NONE); error < 0)
-        throw Error(Refusal::system, std::string("cannot listen to the kernel's notices: ") + nl_geterror(error),
-                    errno);
+        throw Error(Refusal::system, format(_("cannot listen to the kernel's notices: %s"), nl_geterror(error)), errno);
 }
 
 Monitor::~Monitor() = default;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "netlink.h"
 
+#include "virfloor/text.h"
+
 #include <netlink/netlink.h>
 
 #include <poll.h>
@@ -104,9 +106,9 @@ Netlink::Netlink(std::chrono::milliseconds timeout)
     if (!socket_ || !envelope_)
         throw std::bad_alloc();
     if (const int error = nl_connect(socket_.get(), NETLINK_ROUTE); error < 0)
-        fail(std::string("cannot open a netlink socket: ") + nl_geterror(error), errno);
+        fail(format(_("cannot open a netlink socket: %s"), nl_geterror(error)), errno);
     if (const int error = nl_socket_set_buffer_size(socket_.get(), receive_buffer, 0); error < 0)
-        fail("cannot set the netlink socket's buffer", errno);
+        fail(_("cannot set the netlink socket's buffer"), errno);
     nl_socket_disable_msg_peek(socket_.get());
     nl_socket_set_msg_buf_size(socket_.get(), datagram_size);
     nl_socket_set_nonblocking(socket_.get());
@@ -127,7 +129,7 @@ void Netlink::send(std::span<const Message> messages)
         parts.at(count++) = {header, NLMSG_ALIGN(header->nlmsg_len)};
     }
     if (nl_send_iovec(socket_.get(), envelope_.get(), parts.data(), count) < 0)
-        fail("cannot send to the kernel over netlink", errno);
+        fail(_("cannot send to the kernel over netlink"), errno);
 }
 
 void Netlink::for_each(const Datagram& datagram, const Handler& handler)
@@ -140,7 +142,7 @@ void Netlink::for_each(const Datagram& datagram, const Handler& handler)
     }
     // What is missing may be any object of a dump.
     if (left > 0)
-        fail("the kernel's answer over netlink is cut short", EPROTO);
+        fail(_("the kernel's answer over netlink is cut short"), EPROTO);
 }
 
 Netlink::Datagram Netlink::receive(std::chrono::steady_clock::time_point deadline)
@@ -154,13 +156,13 @@ Netlink::Datagram Netlink::receive(std::chrono::steady_clock::time_point deadlin
         if (size > 0 && sender.nl_pid == 0)
             return {std::move(owner), static_cast<std::size_t>(size)};
         if (size < 0 && size != -NLE_AGAIN)
-            fail("cannot receive from the kernel over netlink", errno);
+            fail(_("cannot receive from the kernel over netlink"), errno);
         pollfd wait{nl_socket_get_fd(socket_.get()), POLLIN, 0};
         const int ready = poll(&wait, 1, static_cast<int>(time_left(deadline).count()));
         if (ready == 0)
             give_up();
         if (ready < 0 && errno != EINTR)
-            fail("cannot wait for the kernel's answer", errno);
+            fail(_("cannot wait for the kernel's answer"), errno);
     }
 }
 
@@ -175,7 +177,7 @@ std::chrono::milliseconds Netlink::time_left(std::chrono::steady_clock::time_poi
 
 void Netlink::give_up() const
 {
-    fail("the kernel did not answer within " + std::to_string(timeout_.count()) + " ms", ETIMEDOUT);
+    fail(format(_("the kernel did not answer within %jd ms"), std::intmax_t{timeout_.count()}), ETIMEDOUT);
 }
 
 // The kernel takes the messages of a send one by one, and answers each that it refuses, be that wished
@@ -230,7 +232,7 @@ bool Netlink::dump_once(Message& request, std::vector<Datagram>& datagrams)
             return;
         const int error = *static_cast<const int*>(nlmsg_data(const_cast<nlmsghdr*>(&header)));
         if (error < 0)
-            throw kernel_error("the kernel refused to list its traffic control",
+            throw kernel_error(_("the kernel refused to list its traffic control"),
                                {positive(error), extended_text(header)});
     };
     std::size_t size = 0;
@@ -238,7 +240,7 @@ bool Netlink::dump_once(Message& request, std::vector<Datagram>& datagrams)
         datagrams.push_back(receive(deadline));
         size += datagrams.back().size;
         if (size > max_dump_size)
-            fail("the kernel's list of its traffic control has no end", EMSGSIZE);
+            fail(_("the kernel's list of its traffic control has no end"), EMSGSIZE);
         for_each(datagrams.back(), take);
     }
     return consistent;
@@ -252,7 +254,7 @@ void Netlink::dump(Message& request, const Handler& handler)
         int attempt = 0;
         while (!dump_once(request, datagrams))
             if (++attempt == dump_attempts)
-                fail("the kernel's traffic control changes faster than it can be read", EAGAIN);
+                fail(_("the kernel's traffic control changes faster than it can be read"), EAGAIN);
     }
     for (const auto& datagram : datagrams)
         for_each(datagram, [&](const nlmsghdr& header) {
