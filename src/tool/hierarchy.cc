@@ -6,8 +6,9 @@
 #include "virfloor/text.h"
 #include "virfloor/xml.h"
 
+#include <glib.h>
+
 #include <algorithm>
-#include <map>
 
 namespace virfloor::tool {
 
@@ -87,12 +88,23 @@ void print_dot_node(std::ostream& out, const Node& node, const std::string& pare
         print_dot_node(out, child, name);
 }
 
+// As much of a label as there is room for.
+std::string shortened(const std::string& label)
+{
+    constexpr glong most = 46;
+    if (g_utf8_strlen(label.c_str(), -1) <= most)
+        return label;
+    return label.substr(0,
+                        static_cast<std::size_t>(g_utf8_offset_to_pointer(label.c_str(), most - 1) - label.c_str())) +
+           "…";
+}
+
 // A picture in rows: its measures are in pixels.
 class Picture {
 public:
     Picture(std::ostream& out, BytesPerSecond widest) : out_(out), widest_(widest) {}
 
-    void row(const Node& node, int depth)
+    void row(const Node& node, int depth, int parent_y = 0)
     {
         const int y = top + row_height * rows_++, x = margin + indent * depth;
         const auto length = [this](BytesPerSecond rate) {
@@ -101,9 +113,9 @@ public:
                            : 0.0;
         };
         if (depth > 0)
-            out_ << format("<path class='line' d='M%d %d V%d H%d'/>\n", x - indent + 4, y - 14, y + 4, x - 4);
+            out_ << format("<path class='line' d='M%d %d V%d H%d'/>\n", x - indent + 4, parent_y + 14, y + 4, x - 4);
         out_ << format("<text x='%d' y='%d'><tspan class='id'>%s</tspan> %s</text>\n", x, y + 9,
-                       class_text(node.id).c_str(), escape_xml(node.label).c_str());
+                       class_text(node.id).c_str(), escape_xml(shortened(node.label)).c_str());
         out_ << format("<rect class='ceil' x='%d' y='%d' width='%.0f' height='12'/>\n", bar_start, y - 2,
                        length(node.ceil));
         out_ << format("<rect class='rate' x='%d' y='%d' width='%.0f' height='12'/>\n", bar_start, y - 2,
@@ -111,7 +123,7 @@ public:
         out_ << format("<text class='figure' x='%d' y='%d'>%s / %s</text>\n", bar_start + bar_room + 8, y + 9,
                        kilobytes_text(node.rate).c_str(), kilobytes_text(node.ceil).c_str());
         for (const Node& child : node.children)
-            row(child, depth + 1);
+            row(child, depth + 1, y);
     }
 
     static constexpr int margin = 12, top = 52, row_height = 24, indent = 18, bar_start = 420, bar_room = 240,
