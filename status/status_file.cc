@@ -235,13 +235,13 @@ Descriptor::~Descriptor()
         close(number_);
 }
 
-void StatusFile::replace(const Network& network, int ifindex, Condition condition, const Counts& counts)
+void StatusFile::replace(const Network& network)
 {
     std::size_t capacity = least_capacity;
     while (capacity < network.ports().size())
         capacity *= 2;
 
-    std::string text = format_header(network, ifindex, condition, counts);
+    std::string text = format_header(network, ifindex_, condition_, counts_);
     const std::size_t start = text.size();
     std::vector<const Port*> ports;
     for (const auto& [uuid, port] : network.ports())
@@ -260,9 +260,6 @@ void StatusFile::replace(const Network& network, int ifindex, Condition conditio
     text += std::string("  </ports>\n</") + root_name + ">\n";
 
     replace_file(path_, text);
-    ifindex_ = ifindex;
-    condition_ = condition;
-    counts_ = counts;
     open_ = false;
     Descriptor file(open(path_.c_str(), O_WRONLY | O_CLOEXEC | O_NOFOLLOW));
     if (file.get() < 0)
@@ -276,14 +273,20 @@ void StatusFile::replace(const Network& network, int ifindex, Condition conditio
 
 void StatusFile::describe(const Network& network, int ifindex, Condition condition, const Counts& counts)
 {
-    if (!open_ || ifindex != ifindex_ || condition != condition_) {
-        replace(network, ifindex, condition, counts);
-    } else if (counts != counts_) {
-        counts_ = counts;
-        open_ = false;
-        write_record(counts_place, record_of(counts));
-        open_ = true;
+    const bool counts_alone = open_ && ifindex == ifindex_ && condition == condition_;
+    if (counts_alone && counts == counts_)
+        return;
+    // What cannot be said now is said by the next call that writes.
+    open_ = false;
+    ifindex_ = ifindex;
+    condition_ = condition;
+    counts_ = counts;
+    if (!counts_alone) {
+        replace(network);
+        return;
     }
+    write_record(counts_place, record_of(counts));
+    open_ = true;
 }
 
 void StatusFile::write_record(std::ptrdiff_t place, const std::string& record)
@@ -302,7 +305,7 @@ void StatusFile::update(const Network& network, const Uuid& uuid)
     auto record = records_.find(uuid);
     const bool new_record = port && record == records_.end();
     if (!open_ || (new_record && free_.empty())) {
-        replace(network, ifindex_, condition_, counts_);
+        replace(network);
         return;
     }
     if (new_record) {

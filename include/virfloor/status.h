@@ -74,7 +74,8 @@ public:
     // failed. The next call replaces the whole file then.
     bool is_written() const { return open_; }
     // Replaces the file, by one that has all ports, if it does not say this yet; where the counts
-    // alone differ, their record. ifindex: of the bridge, no_ifindex for a network that is not started yet.
+    // alone differ, their record. After a failure, the next call says it. ifindex: of the bridge,
+    // no_ifindex for a network that is not started yet.
     void describe(const Network& network, int ifindex, Condition condition, const Counts& counts);
 
     // Brings the record of a port up to what the network has of it, be that nothing. On a failure
@@ -82,7 +83,7 @@ public:
     void update(const Network& network, const Uuid& uuid);
 
 private:
-    void replace(const Network& network, int ifindex, Condition condition, const Counts& counts);
+    void replace(const Network& network);
     // At a record's place from the first port's, which the counts' stands before.
     void write_record(std::ptrdiff_t place, const std::string& record);
 

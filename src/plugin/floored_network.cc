@@ -32,6 +32,43 @@ bool speaks_of_drift(const Error& error)
     }
 }
 
+// A tree with one branch in place of another.
+Tree exchanged(Tree tree, const Tree& branch, const Tree& by)
+{
+    for (const auto& [id, there] : branch.classes)
+        tree.classes.erase(id);
+    for (const auto& [mac, id] : branch.steering)
+        tree.steering.erase(mac);
+    tree.classes.insert(by.classes.begin(), by.classes.end());
+    tree.steering.insert(by.steering.begin(), by.steering.end());
+    return tree;
+}
+
+// Whether a tree is not as it was left. A guest that takes or leaves an address which is not promised to it
+// does no harm: it is followed.
+bool is_harmed(const Tree& have, Tree left)
+{
+    left.leaf = have.leaf;
+    const auto follows = [&left](const Step& step) {
+        const auto* added = std::get_if<AddSteering>(&step);
+        const auto* removed = std::get_if<RemoveSteering>(&step);
+        return (added && !left.steering.contains(added->mac)) || (removed && !left.steering.contains(removed->mac));
+    };
+    return !std::ranges::all_of(difference(have, left), follows);
+}
+
+// What asks for a floor, and counts if it is refused.
+template <class Asking>
+const Port& counting_refusal(FlooredNetwork& network, Asking ask)
+{
+    try {
+        return ask();
+    } catch (const Error&) {
+        network.count_refusal();
+        throw;
+    }
+}
+
 } // namespace
 
 FlooredNetwork::FlooredNetwork(Network network, tc::DeviceTree tree, const StatusDirectory& directory)
@@ -42,12 +79,30 @@ FlooredNetwork::FlooredNetwork(Network network, tc::DeviceTree tree, const Statu
 
 void FlooredNetwork::write_down() { file_.describe(network_, ifindex_, condition_, counts_); }
 
-std::size_t FlooredNetwork::reconcile()
+void FlooredNetwork::go_on_from(const SavedNetwork& left)
+{
+    counts_ = left.counts;
+    disturbed_ = left.ifindex != no_ifindex && left.condition != Condition::broken;
+}
+
+void FlooredNetwork::count(std::uint64_t Counts::*what) noexcept
+{
+    ++(counts_.*what);
+    const bool news = file_.is_written();
+    try {
+        write_down();
+    } catch (const std::exception& error) {
+        if (news)
+            log(Severity::warning, format(_("network '%s': %s"), network_.name().c_str(), error.what()));
+    }
+}
+
+std::size_t FlooredNetwork::put_right(const Tree& before, const Tree& after)
 {
     // What a change leaves behind is read again: the best queue, for one, is known only once a tree
     // is there.
     constexpr int most_passes = 4;
-    in_step_ = false;
+    disturbed_ |= std::exchange(in_step_, false);
     const int ifindex = tree_.locate();
     if (ifindex == no_ifindex)
         throw Error(Refusal::operation_invalid,
@@ -56,11 +111,14 @@ std::size_t FlooredNetwork::reconcile()
                     ENODEV);
     ifindex_ = ifindex;
     std::size_t steps = 0;
+    bool harmed = false;
     for (int pass = 0; pass < most_passes; ++pass) {
         const Tree have = tree_.read();
         Tree want = network_.tree();
         want.leaf = have.leaf;
         addresses_taken_ = std::ranges::any_of(have.foreign, tells_of_an_address);
+        if (pass == 0 && disturbed_)
+            harmed = is_harmed(have, exchanged(want, after, before));
         const Change change = difference(have, want);
         if (change.empty()) {
             in_step_ = true;
@@ -69,6 +127,9 @@ std::size_t FlooredNetwork::reconcile()
         tree_.apply(change);
         steps += change.size();
     }
+    disturbed_ = false;
+    if (harmed)
+        count(&Counts::repairs);
     return steps;
 }
 
@@ -95,9 +156,10 @@ void FlooredNetwork::withdraw(const Tree& before, MacAddress mac)
 
 void FlooredNetwork::change_kernel(const Tree& before, MacAddress mac)
 {
+    const Tree after = network_.branch(mac);
     if (std::exchange(in_step_, false) && !addresses_taken_) {
         try {
-            tree_.apply(difference(before, network_.branch(mac)));
+            tree_.apply(difference(before, after));
             in_step_ = true;
             return;
         } catch (const Error& error) {
@@ -106,17 +168,19 @@ void FlooredNetwork::change_kernel(const Tree& before, MacAddress mac)
             log(Severity::warning, format(_("network '%s': the tree on bridge %s was changed by somebody else (%s); "
                                             "putting it right"),
                                           network_.name().c_str(), network_.bridge().c_str(), error.what()));
+            disturbed_ = true;
         }
     }
-    reconcile();
+    put_right(before, after);
 }
 
 const Port& FlooredNetwork::add(const Uuid& uuid, MacAddress mac, KilobytesPerSecond floor,
                                 std::optional<ClassId> preferred, bool admitted)
 {
     const Tree before = network_.branch(mac);
-    const Port& port =
-        admitted ? network_.restore(uuid, mac, floor, preferred) : network_.plug(uuid, mac, floor, preferred);
+    const Port& port = counting_refusal(*this, [&]() -> const Port& {
+        return admitted ? network_.restore(uuid, mac, floor, preferred) : network_.plug(uuid, mac, floor, preferred);
+    });
     try {
         carry_out(uuid, mac, before);
     } catch (...) {
@@ -143,7 +207,7 @@ const Port& FlooredNetwork::update(const Uuid& uuid, KilobytesPerSecond floor)
 {
     const Port old = *network_.find(uuid);
     const Tree before = network_.branch(old.mac);
-    const Port& port = network_.update(uuid, floor);
+    const Port& port = counting_refusal(*this, [&]() -> const Port& { return network_.update(uuid, floor); });
     try {
         carry_out(uuid, old.mac, before);
     } catch (...) {
@@ -208,7 +272,7 @@ void FlooredNetwork::notice(const tc::Notice& notice, Time now)
         break;
     case About::anything: break;
     }
-    in_step_ = false;
+    disturbed_ |= std::exchange(in_step_, false);
     noticed_ = true;
     pacer_.suspect(now);
 }

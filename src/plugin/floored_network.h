@@ -33,6 +33,8 @@ public:
 
     // Nothing is done yet: write_down() and reconcile() follow.
     FlooredNetwork(Network network, tc::DeviceTree tree, const StatusDirectory& directory);
+    // Another daemon left this behind: its counts go on, and what differs now is somebody else's doing.
+    void go_on_from(const SavedNetwork& left);
 
     const Network& promises() const { return network_; }
 
@@ -40,7 +42,10 @@ public:
     void write_down();
     // Reads the kernel's tree and changes what differs, until nothing does. Returns the number of
     // steps that took.
-    std::size_t reconcile();
+    std::size_t reconcile() { return put_right({}, {}); }
+
+    // A floor that the caller refused, as promises().admit() says. The calls below count theirs.
+    void count_refusal() noexcept { count(&Counts::refusals); }
 
     const Port& plug(const Uuid& uuid, MacAddress mac, KilobytesPerSecond floor, std::optional<ClassId> preferred);
     // For a port that a running guest had before: a floor beyond the limit is taken as well.
@@ -66,6 +71,10 @@ private:
     // address until now.
     void carry_out(const Uuid& uuid, MacAddress mac, const Tree& before);
     void change_kernel(const Tree& before, MacAddress mac);
+    // reconcile(), with the branch that a change of ours concerns, as it was and as it is to be.
+    std::size_t put_right(const Tree& before, const Tree& after);
+    // What cannot be written down is logged, and written with the rest of the file later.
+    void count(std::uint64_t Counts::*what) noexcept;
     // change_kernel for what goes, which needs no device.
     void withdraw(const Tree& before, MacAddress mac);
     // Undoes what was written down of a port; does not throw.
@@ -83,6 +92,7 @@ private:
     bool in_step_ = false;
     bool addresses_taken_ = false; // the tree has more than what is promised, and is read before a change
     bool noticed_ = false;         // it was somebody else, since the last look
+    bool disturbed_ = false;       // it was in step until somebody else came, and that is not counted yet
     Pacer pacer_;
     Time reclaim_at_; // the next try to delete unused filter tables
     Pacer::Duration reclaim_wait_ = Pacer::settling;

@@ -276,6 +276,7 @@ PortHandle plug_port(virNetworkPtr network, FlooredNetworks::Locked& place, cons
         // Who may not plug at all is told that, and nothing of the network.
         if (may_plug(network, port.uuid) == Verdict::refused)
             return {};
+        place->count_refusal();
         throw;
     }
     PortHandle created = create_stock_port(network, seen, flags);
@@ -391,6 +392,8 @@ int port_set_parameters(virNetworkPortPtr port, virTypedParameterPtr parameters,
             // As for a plug.
             if (may_tune(network, uuid) == Verdict::refused)
                 return -1;
+            if (place)
+                place->count_refusal();
             throw;
         }
         if (set_others() < 0)

@@ -118,7 +118,10 @@ public:
         Network promises = promises_of(live_, *limits);
         for (const auto& port : list_ports(network_))
             recover_port(promises, port.get());
-        return std::make_unique<FlooredNetwork>(std::move(promises), std::move(tree_), *module().status);
+        auto network = std::make_unique<FlooredNetwork>(std::move(promises), std::move(tree_), *module().status);
+        if (saved_)
+            network->go_on_from(*saved_);
+        return network;
     }
 
 private:

@@ -45,15 +45,20 @@ std::vector<StockPort> floored_ports(const fs::path& directory)
     return ports;
 }
 
-Network promises(const NetworkDescription& description, const StatusDirectory& directory,
-                 const std::vector<StockPort>& stock_ports)
+// What we wrote down of the network before the stock driver had it.
+std::optional<SavedNetwork> saved_before(const std::string& network, const StatusDirectory& directory)
 {
-    std::optional<SavedNetwork> saved;
     try {
-        saved = directory.load(description.name);
+        return directory.load(network);
     } catch (const Error& error) {
         log(Severity::warning, error.what());
+        return {};
     }
+}
+
+Network promises(const NetworkDescription& description, const std::optional<SavedNetwork>& saved,
+                 const std::vector<StockPort>& stock_ports)
+{
     if (!saved && !description.wants_tree())
         throw Error(Refusal::operation_unsupported, _("it has ports with floors, but no bandwidth"));
     // Where the stock driver knows of limits, it was the one that started the network.
@@ -96,7 +101,10 @@ void take_over(const fs::path& path, const StatusDirectory& directory)
     if (!network)
         throw Error(Refusal::invalid_xml, _("it has no <network>"));
     const auto description = parse_network(status.text(network));
-    directory.save(promises(description, directory, ports), tc::find_device(description.bridge));
+    const auto saved = saved_before(description.name, directory);
+    // With no index: the tree that is there is not ours.
+    directory.file(description.name)
+        .describe(promises(description, saved, ports), no_ifindex, Condition::kept, saved ? saved->counts : Counts{});
     clear_account(path, status);
     for (const StockPort& port : ports)
         replace_file(port.path, port.without_floor);

@@ -132,10 +132,15 @@ class Scene:
     def digest(self) -> tuple[object, ...]:
         """All that a refused call must leave as it is."""
         folders = (PERSISTENT_DIR, LIVE_DIR, status.STATUS_DIR)
-        files = {path: path.read_bytes() for folder in folders for path in folder.rglob("*") if path.is_file()}
+        paths = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+        files = {path: status.without_counts(path.read_bytes()) for path in paths}
         devices = kernel.devices()
         tree = self.network.shapes() if self.network.bridge in devices else None
         return files, devices, tree
+
+    def refusals(self) -> int:
+        has_tree = status.network_file(self.network.name).exists()
+        return status.read(self.network.name).refusals if has_tree else 0
 
 
 def run_matrix(
@@ -147,11 +152,14 @@ def run_matrix(
         with access.user(name) as user:
             for title, call in sorted(matrix.items(), key=lambda each: each[1].active):
                 scene.set(call.active)
-                before = scene.digest()
+                before, refusals = scene.digest(), scene.refusals()
                 outcomes[name, title] = outcome = user.call(call.function, *call.arguments, read_only=read_only)
                 if scene.digest() != before:
                     assert not outcome.code, (name, title, outcome)
                     scene.clear()
+                else:  # who may not plug at all is not counted
+                    no_room = all(part in outcome.text for part in ("cannot guarantee", "would overcommit"))
+                    assert scene.refusals() - refusals == no_room, (name, title, outcome)
     scene.clear()
     return outcomes
 

@@ -12,22 +12,8 @@ from lab import ROOT, Network, Workbench, check_tree, daemon, kernel, run, statu
 Revive = Callable[[], None]
 
 
-def stop_and_start() -> None:
-    daemon.stop()
-    daemon.start()
-
-
-def kill_and_start() -> None:
-    daemon.kill9()
-    daemon.start()
-
-
-def reload() -> None:
-    daemon.reload()
-
-
-REVIVALS = pytest.mark.parametrize("revive", [stop_and_start, kill_and_start], ids=["stop", "kill9"])
-ALL_WAYS = pytest.mark.parametrize("revive", [stop_and_start, kill_and_start, reload], ids=["stop", "kill9", "reload"])
+REVIVALS = pytest.mark.parametrize("revive", [daemon.restart, daemon.crash], ids=["stop", "kill9"])
+ALL_WAYS = pytest.mark.parametrize("revive", [daemon.restart, daemon.crash, daemon.reload], ids=["stop", "kill9", "reload"])
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@
 from typing import Iterator
 
 import pytest
-from lab import Workbench, check_tree, kernel, run, virsh, wait_until
+from lab import Workbench, check_tree, kernel, run, status, virsh, wait_until
 
 
 @pytest.fixture
@@ -32,6 +32,7 @@ def test_trees_are_taken_over_with_their_floors_and_ids(stock, lab: Workbench, k
     check_tree(network, eventually=True)
     assert {port.mac: (port.class_id, port.floor) for port in network.ports()} == ids
     assert stock_filters(network.bridge) == [], kernel.tc_filters_text(network.bridge)
+    assert status.read(network.name).repairs == 0  # nobody harmed a tree of ours
 
 
 def test_classes_keep_their_counters(stock, lab: Workbench) -> None:

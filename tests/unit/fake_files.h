@@ -6,6 +6,7 @@
 
 #include <map>
 #include <string>
+#include <utility>
 
 namespace virfloor::test {
 
@@ -24,6 +25,8 @@ public:
     }
     void heal() { faults_.clear(); }
     int calls(const std::string& function) { return calls_[function]; }
+    // All calls since the last time.
+    std::map<std::string, int> take_calls() { return std::exchange(calls_, {}); }
 
     // For the fakes: the errno with which this call fails, -1 if it does not.
     int next(const std::string& function)

@@ -55,6 +55,7 @@ protected:
         return port.uuid.text() + " " + port.mac.text() + " " + std::to_string(port.id.minor) + " " +
                std::to_string(port.floor.count) + "\n";
     }
+    Counts counted() { return directory_.load("tenants").value().counts; }
     void expect_in_step()
     {
         std::map<Uuid, Port> saved;
@@ -100,6 +101,14 @@ protected:
         expect_in_step();
     }
 
+    static Network full_network()
+    {
+        Network full("tenants", "virbr7", rate(100000), {1500});
+        for (unsigned id = first_port_class.minor; id <= last_class.minor; ++id)
+            full.plug(uuid(id), mac(id), {1});
+        return full;
+    }
+
     FakeKernel kernel_;
     FileFaults files_;
     LogCapture log_;
@@ -140,6 +149,76 @@ TEST_F(FlooredNetworkTest, ARefusedFloorTouchesNothing)
     EXPECT_REFUSED(operation_invalid, network_.plug(uuid(1), mac(1), {20001}, {}));
     EXPECT_EQ(kernel_.changes, 0u);
     EXPECT_EQ(state(), before);
+}
+
+TEST_F(FlooredNetworkTest, RefusalsAreCounted)
+{
+    EXPECT_REFUSED(operation_invalid, network_.plug(uuid(1), mac(1), {20001}, {}));
+    EXPECT_EQ(counted(), (Counts{.refusals = 1, .repairs = 0}));
+    network_.plug(uuid(1), mac(1), {300}, {});
+    EXPECT_REFUSED(operation_invalid, network_.update(uuid(1), {20001}));
+    EXPECT_EQ(counted().refusals, 2u);
+    network_.count_refusal();
+    EXPECT_EQ(counted().refusals, 3u);
+    expect_in_step();
+}
+
+TEST_F(FlooredNetworkTest, ARefusalForWantOfClassIdsIsCounted)
+{
+    FlooredNetwork full(full_network(),
+                        tc::DeviceTree(std::make_shared<tc::Netlink>(20ms), "virbr7", Direction::inbound), directory_);
+    full.write_down();
+    EXPECT_REFUSED(operation_invalid, full.plug(uuid(70000), mac(70000), {1}, {}));
+    EXPECT_REFUSED(operation_invalid, full.reclaim(uuid(70000), mac(70000), {1}, {}));
+    EXPECT_EQ(counted().refusals, 2u);
+}
+
+// What the kernel or the disk refused is no want of room.
+TEST_F(FlooredNetworkTest, OtherErrorsAreNoRefusals)
+{
+    kernel_.fail_at(kernel_.changes, EPERM);
+    EXPECT_EQ(error_of([&] { network_.plug(uuid(1), mac(1), {300}, {}); }).system_errno(), EPERM);
+    files_.fail("pwrite", ENOSPC);
+    EXPECT_EQ(error_of([&] { network_.plug(uuid(1), mac(1), {300}, {}); }).system_errno(), ENOSPC);
+    kernel_.heal();
+    network_.reconcile();
+    EXPECT_EQ(counted(), Counts{});
+}
+
+TEST_F(FlooredNetworkTest, ACountThatCannotBeWrittenChangesNothingElse)
+{
+    files_.fail("pwrite", ENOSPC);
+    files_.fail("g_file_set_contents_full", ENOSPC);
+    for (int i = 0; i < 2; ++i)
+        EXPECT_REFUSED(operation_invalid, network_.plug(uuid(1), mac(1), {20001}, {}));
+    EXPECT_EQ(LogCapture::lines().size(), 1u) << LogCapture::text();
+    files_.heal();
+    network_.plug(uuid(1), mac(1), {300}, {});
+    EXPECT_EQ(counted().refusals, 2u);
+    expect_in_step();
+
+    kernel_.clear();
+    files_.fail("pwrite", EIO, 1); // the first is the port's record
+    network_.plug(uuid(2), mac(2), {300}, {});
+    EXPECT_EQ(kernel_.classes.size(), 4u);
+    network_.write_down();
+    EXPECT_EQ(counted(), (Counts{.refusals = 2, .repairs = 1}));
+    expect_in_step();
+}
+
+// Neither to the disk nor to the kernel.
+TEST_F(FlooredNetworkTest, CountingMakesNoCallDearer)
+{
+    const std::map<std::string, int> one_write{{"pwrite", 1}, {"fdatasync", 1}};
+    files_.take_calls();
+    kernel_.heal();
+    network_.plug(uuid(1), mac(1), {300}, {});
+    EXPECT_EQ(files_.take_calls(), one_write) << "plug";
+    network_.update(uuid(1), {400});
+    EXPECT_EQ(files_.take_calls(), one_write) << "update";
+    network_.unplug(uuid(1));
+    EXPECT_EQ(files_.take_calls(), one_write) << "unplug";
+    EXPECT_EQ(kernel_.dumps, 0u);
 }
 
 TEST_F(FlooredNetworkTest, APlugThatTheKernelRefusesIsUndone)
@@ -255,6 +334,64 @@ TEST_F(FlooredNetworkTest, EachErrnoThatSpeaksOfDriftIsMended)
         kernel_.heal();
         expect_in_step();
     }
+    EXPECT_EQ(counted(), Counts{}); // nobody had changed anything
+}
+
+TEST_F(FlooredNetworkTest, DriftThatACallPutsRightIsCountedOnce)
+{
+    for (unsigned i = 1; i <= 3; ++i)
+        network_.plug(uuid(i), mac(i), {300}, {});
+    std::uint64_t repairs = 0;
+    const auto expect_counted = [&](const char* what) {
+        EXPECT_EQ(counted().repairs, ++repairs) << what;
+        expect_in_step();
+        EXPECT_EQ(counted().repairs, repairs) << what;
+    };
+    kernel_.clear();
+    network_.plug(uuid(4), mac(4), {300}, {});
+    expect_counted("a plug");
+    kernel_.clear();
+    network_.update(uuid(1), {400});
+    expect_counted("a change");
+    kernel_.clear();
+    network_.unplug(uuid(1));
+    expect_counted("an unplug");
+    kernel_.clear();
+    network_.forget(uuid(2));
+    expect_counted("an unplug that cannot fail");
+    kernel_.classes.at(0x10005).rate = 1;
+    network_.reconcile();
+    expect_counted("a reload");
+}
+
+// Another daemon was here before: what its file says goes on.
+TEST_F(FlooredNetworkTest, CountsGoOnAfterARestart)
+{
+    network_.plug(uuid(1), mac(1), {300}, {});
+    network_.count_refusal();
+    const auto restarted = [&](const std::function<void(SavedNetwork&)>& change) {
+        SavedNetwork left = directory_.load("tenants").value();
+        change(left);
+        Network promises("tenants", "virbr7", rate(10000, 20000), {1500});
+        for (const Port& port : left.ports)
+            promises.restore(port.uuid, port.mac, port.floor, port.id);
+        FlooredNetwork again(std::move(promises),
+                             tc::DeviceTree(std::make_shared<tc::Netlink>(20ms), "virbr7", Direction::inbound),
+                             directory_);
+        again.go_on_from(left);
+        again.write_down();
+        again.reconcile();
+        return counted();
+    };
+    EXPECT_EQ(restarted([](auto&) {}), (Counts{.refusals = 1, .repairs = 0}));
+    kernel_.classes.at(0x10003).rate = 1;
+    EXPECT_EQ(restarted([](auto&) {}), (Counts{.refusals = 1, .repairs = 1}));
+    EXPECT_EQ(restarted([](auto&) {}), (Counts{.refusals = 1, .repairs = 1}));
+    // Those trees were not ours, or not as they should be when they were left.
+    kernel_.clear();
+    EXPECT_EQ(restarted([](auto& left) { left.ifindex = no_ifindex; }).repairs, 1u);
+    kernel_.clear();
+    EXPECT_EQ(restarted([](auto& left) { left.condition = Condition::broken; }).repairs, 1u);
 }
 
 TEST_F(FlooredNetworkTest, ABridgeThatIsGoneIsAnError)
@@ -376,6 +513,44 @@ TEST_F(TendedNetworkTest, IsPutRightAfterANotice)
     EXPECT_LE(now_ - start, 100ms);
     EXPECT_EQ(state(), before);
     EXPECT_THAT(LogCapture::text(), HasSubstr("not as it should be"));
+    EXPECT_EQ(counted(), (Counts{.refusals = 0, .repairs = 1}));
+}
+
+// The notice is there, but the event loop was not: the call's own change is no repair.
+TEST_F(TendedNetworkTest, ACallThatComesBeforeTheLookCountsOthersChangesAlone)
+{
+    notice(About::traffic_control);
+    network_.plug(uuid(1), mac(1), {300}, {});
+    notice(About::traffic_control);
+    network_.update(uuid(1), {400});
+    notice(About::traffic_control);
+    network_.unplug(uuid(1));
+    tend();
+    EXPECT_EQ(counted().repairs, 0u);
+    network_.plug(uuid(1), mac(1), {300}, {});
+    kernel_.classes.at(0x10003).rate = 1;
+    notice(About::traffic_control);
+    network_.unplug(uuid(1));
+    EXPECT_EQ(counted().repairs, 1u);
+    kernel_.clear();
+    notice(About::traffic_control);
+    network_.plug(uuid(1), mac(1), {300}, {});
+    tend();
+    EXPECT_EQ(counted().repairs, 2u);
+    expect_in_step();
+}
+
+TEST_F(TendedNetworkTest, IsPutRightThoughTheCountCannotBeWritten)
+{
+    network_.plug(uuid(1), mac(1), {300}, {});
+    const std::string before = state();
+    kernel_.classes.at(0x10003).rate = 1;
+    files_.fail("pwrite", EIO);
+    files_.fail("g_file_set_contents_full", ENOSPC, 0, 2);
+    notice(About::traffic_control);
+    tend();
+    EXPECT_EQ(state(), before);
+    EXPECT_EQ(counted().repairs, 1u);
 }
 
 TEST_F(TendedNetworkTest, DoesNotCareForOtherDevices)
@@ -426,6 +601,7 @@ TEST_F(TendedNetworkTest, FollowsAGuestToAnotherAddress)
     EXPECT_EQ(of_ours(), 0);
     EXPECT_TRUE(LogCapture::lines().empty()) << LogCapture::text();
     expect_in_step();
+    EXPECT_EQ(counted(), Counts{}); // a guest that is followed is no repair
 }
 
 // The kernel lets go of a table some time after its link; somebody else may hold it for ever.
@@ -480,9 +656,10 @@ TEST_F(TendedNetworkTest, BacksOffFromSomebodyWhoKeepsUndoingIt)
     EXPECT_LT(repairs, 40);
     EXPECT_EQ(LogCapture::lines().size(), 2u) << LogCapture::text(); // the first repair, and the fight
     EXPECT_THAT(file(), HasSubstr("<tree state='contested'/>"));
-    EXPECT_TRUE(directory_.load("tenants"));
+    EXPECT_EQ(counted().repairs, static_cast<std::uint64_t>(repairs));
 
     tend();
+    EXPECT_EQ(counted().repairs, static_cast<std::uint64_t>(repairs) + 1);
     EXPECT_EQ(kernel_.classes.size(), 2u);
     EXPECT_THAT(file(), testing::Not(HasSubstr("<tree")));
     EXPECT_EQ(LogCapture::lines().size(), 3u) << LogCapture::text();
@@ -505,10 +682,12 @@ TEST_F(TendedNetworkTest, IsTriedAgainWhenTheKernelRefuses)
     EXPECT_LT(tend(10min), 40);
     EXPECT_EQ(LogCapture::lines().size(), 1u) << LogCapture::text();
     EXPECT_THAT(file(), HasSubstr("<tree state='broken'/>"));
+    EXPECT_EQ(counted().repairs, 0u);
     kernel_.heal();
     tend();
     EXPECT_EQ(state(), before);
     EXPECT_THAT(file(), testing::Not(HasSubstr("<tree")));
+    EXPECT_EQ(counted().repairs, 1u);
 }
 
 TEST_F(TendedNetworkTest, MendsWhatForgettingCouldNot)
@@ -524,6 +703,7 @@ TEST_F(TendedNetworkTest, MendsWhatForgettingCouldNot)
         EXPECT_EQ(state(), before);
         EXPECT_LE(now_ - start, 5s); // nobody fights with us: a row of 30 would take a minute
     }
+    EXPECT_EQ(counted(), Counts{});
 }
 
 TEST_F(TendedNetworkTest, WritesDownWhatTheDiskRefused)

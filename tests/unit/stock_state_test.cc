@@ -36,7 +36,7 @@ protected:
     {
         const auto saved = directory_.load("tenants").value();
         EXPECT_EQ(saved.bridge, "virbr7");
-        EXPECT_EQ(saved.ifindex, FakeKernel::ifindex);
+        EXPECT_EQ(saved.ifindex, no_ifindex); // the tree is not ours
         EXPECT_EQ(saved.limits, rate(10000, 20000, 0, 512));
         EXPECT_THAT(saved.ports, testing::UnorderedElementsAre(
                                      Port{Uuid::parse(first).value(), mac("52:54:00:7b:35:93"), {3}, {300}},
@@ -154,9 +154,10 @@ TEST_F(StockState, OurOwnPortsAreKept)
 {
     Network ours("tenants", "virbr7", rate(10000, 20000, 0, 512), {1500});
     ours.plug(uuid(1), mac(1), {100}, ClassId{3});
-    directory_.save(ours, 7);
+    directory_.file("tenants").describe(ours, 7, Condition::kept, {.refusals = 2, .repairs = 3});
     take_over();
     const auto saved = directory_.load("tenants").value();
+    EXPECT_EQ(saved.counts, (Counts{.refusals = 2, .repairs = 3}));
     EXPECT_EQ(saved.ports.size(), 3u);
     EXPECT_THAT(saved.ports, testing::Contains(Port{uuid(1), mac(1), {3}, {100}}));
 }

@@ -42,6 +42,12 @@ def kill9() -> None:
     run("sandbox-libvirtd", "kill9")
 
 
+def crash() -> None:
+    """It is killed, and started again."""
+    kill9()
+    start()
+
+
 def reload() -> None:
     """Sends SIGHUP; the reload itself goes on in the background."""
     run("sandbox-libvirtd", "reload")

@@ -26,6 +26,8 @@ class NetworkStatus:
     bridge: str
     state: str  # of the tree: kept, contested, broken, absent
     inbound: dict[str, int]
+    refusals: int
+    repairs: int
     ports: dict[str, PortStatus]  # by UUID
 
 
@@ -42,12 +44,20 @@ def read(network: str) -> NetworkStatus:
         for each in root.iterfind("ports/port")
     ]
     assert len({port.uuid for port in ports}) == len(ports), f"{path} has a port twice"
+    counts = root.find("counts")
     return NetworkStatus(
         bridge=root.find("bridge").get("name", ""),
         state="kept" if root.find("tree") is None else root.find("tree").get("state", ""),
         inbound={key: int(value) for key, value in root.find("bandwidth/inbound").attrib.items()},
+        refusals=int(counts.attrib["refusals"]),
+        repairs=int(counts.attrib["repairs"]),
         ports={port.uuid: port for port in ports},
     )
+
+
+def without_counts(text: bytes) -> bytes:
+    """A file of ours but for its counts, which a refusal changes; any other file as it is."""
+    return re.sub(b"<counts [^>]*/> *\n", b"", text)
 
 
 def edit(network: str, old: str, new: str) -> None:
