@@ -27,7 +27,7 @@ INTRODUCTION = """\
 # Benchmarks
 
 `./run bench` measures, `./run bench report` writes this page from the results in
-[benchmarks](benchmarks/). Every figure that compares is a ratio of samples taken in one run, one after the other
+`docs/benchmarks`. Every figure that compares is a ratio of samples taken in one run, one after the other
 in turn; it stands here as the median, with the 10th and the 90th percentile behind it. Times in
 microseconds are for orientation: they are of one machine on one day.
 """
