@@ -15,7 +15,7 @@ import re
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 
-_FENCE = re.compile(r"^```(\w*)$")
+_FENCE = re.compile(r"^```(.*)$")
 _HERE_DOCUMENT = re.compile(r"<<'?(\w+)'?")
 
 
