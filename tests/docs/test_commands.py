@@ -8,7 +8,9 @@ VIRFLOOR_REFRESH_DOCS in the environment (./run docs refresh), what is printed i
 from __future__ import annotations
 
 import os
+import pathlib
 import re
+import shutil
 import subprocess
 import threading
 from collections.abc import Iterable
@@ -26,7 +28,12 @@ MEASURED_MEMBERS = "rate_bytes_per_second|share_percent|bytes|packets|drops|back
 ALIKE = [
     (re.compile(rf'"({MEASURED_MEMBERS})": [-+.e\d]+'), r'"\1": MEASURED'),
     (re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"), "UUID"),
+    # The best queue that the kernel has.
+    (re.compile(r"\b(fq_codel|sfq|pfifo)\b"), "QUEUE"),
 ]
+
+# Files that commands on the page make, and the picture that each is on the page.
+PICTURES = {"tree.svg": page.DOCS / "pictures" / "virt-floor-tree.svg"}
 
 DEADLINE_S = 60
 
@@ -34,10 +41,10 @@ DEADLINE_S = 60
 class Shell:
     """A shell that keeps what it is told, as the reader's does: its folder, its jobs."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: pathlib.Path) -> None:
         self._bash = subprocess.Popen(
             ["bash"],
-            cwd=page.DOCS / "examples",
+            cwd=folder,
             # Messages are those of the source, whatever the language of who runs the tests.
             env={**os.environ, "LC_ALL": "C.UTF-8"},
             stdin=subprocess.PIPE,
@@ -106,19 +113,26 @@ def rewritten(text: str, printed: list[tuple[page.Step, list[str]]]) -> str:
     return "\n".join(lines)
 
 
-def test_page_shows_what_commands_print(lab: Workbench, libvirtd: object) -> None:
+def test_page_shows_what_commands_print(lab: Workbench, libvirtd: object, tmp_path: pathlib.Path) -> None:
     libvirtd.restart()  # it numbers guests' devices anew
+    folder = tmp_path / "examples"
+    shutil.copytree(page.DOCS / "examples", folder)
     text = PAGE.read_text()
-    shell = Shell()
+    shell = Shell(folder)
     try:
         printed = [(step, shell.run(step.command)) for step in page.steps(text)]
     finally:
         shell.close()
     if os.environ.get("VIRFLOOR_REFRESH_DOCS"):
         PAGE.write_text(rewritten(text, printed))
+        for name, picture in PICTURES.items():
+            shutil.copyfile(folder / name, picture)
         return
     for step, output in printed:
         assert normal(output) == normal(step.output), f"line {step.start}: {step.command}"
+    for name, picture in PICTURES.items():
+        assert picture.name in text
+        assert (folder / name).read_text() == picture.read_text()
 
 
 def test_every_command_is_on_the_page() -> None:
