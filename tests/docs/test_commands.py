@@ -20,6 +20,9 @@ from lab import Workbench
 
 PAGE = page.DOCS / "commands.md"
 
+# Messages are those of the source, whatever the language of who runs the tests.
+ENGLISH = {"LC_ALL": "C.UTF-8", "LANGUAGE": ""}
+
 # Columns of tables, and members of JSON objects, that are measured or counted.
 MEASURED_COLUMNS = {"NOW kB/s", "SHARE", "DROPS", "BACKLOG"}
 MEASURED_MEMBERS = "rate_bytes_per_second|share_percent|bytes|packets|drops|backlog_bytes|backlog_packets"
@@ -45,8 +48,7 @@ class Shell:
         self._bash = subprocess.Popen(
             ["bash"],
             cwd=folder,
-            # Messages are those of the source, whatever the language of who runs the tests.
-            env={**os.environ, "LC_ALL": "C.UTF-8"},
+            env={**os.environ, **ENGLISH},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -137,7 +139,7 @@ def test_page_shows_what_commands_print(lab: Workbench, libvirtd: object, tmp_pa
 
 def test_every_command_is_on_the_page() -> None:
     """Each command has its part, and in it its --help."""
-    usage = subprocess.run(["virt-floor", "--help"], env={**os.environ, "LC_ALL": "C.UTF-8"}, capture_output=True, text=True)
+    usage = subprocess.run(["virt-floor", "--help"], env={**os.environ, **ENGLISH}, capture_output=True, text=True)
     names = re.findall(r"^  ([a-z]+) {2,}", usage.stdout, re.MULTILINE)
     assert names
     text = PAGE.read_text()

@@ -22,6 +22,9 @@ SAID_BY_OTHERS = {
     "Failed to connect socket to '/run/polkit/agent': No such file or directory",
 }
 
+# What was asked of the kernel, as tc's words for it, and what the kernel answered.
+_ASKED_OF_THE_KERNEL = re.compile(r"tc (qdisc|class|filter) (add|change|del) dev .+: .+ \(.+\)")
+
 _TEXT = r'(?:(?:"(?:[^"\\]|\\.)*"|PRI[a-zA-Z]\w*)\s*)+'
 _TRANSLATED = re.compile(rf"\b_\(\s*({_TEXT})\)|\bplural\(\s*({_TEXT}),\s*({_TEXT}),")
 _LITERAL = re.compile(r'"((?:[^"\\]|\\.)*)"|PRI\w+')
@@ -58,11 +61,16 @@ def formats() -> list[re.Pattern[str]]:
 
 def is_value(text: str) -> bool:
     """A name, number or path; what a format takes without more words."""
-    return " " not in text or text in SAID_BY_OTHERS or is_message(text)
+    return " " not in text or text in SAID_BY_OTHERS or bool(_ASKED_OF_THE_KERNEL.fullmatch(text)) or is_message(text)
 
 
 def is_message(text: str) -> bool:
-    return any((found := each.fullmatch(text)) and all(map(is_value, found.groups())) for each in formats())
+    if any((found := each.fullmatch(text)) and all(map(is_value, found.groups())) for each in formats()):
+        return True
+    # What failed, or where, and then why.
+    splits = (text.split(": ", count + 1) for count in range(text.count(": ")))
+    pairs = ((": ".join(parts[:-1]), parts[-1]) for parts in splits)
+    return any(is_value(what) and is_message(why) for what, why in pairs)
 
 
 def quoted() -> list[tuple[str, str]]:
