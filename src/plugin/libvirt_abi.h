@@ -66,9 +66,11 @@ using PortGetParameters = int (*)(virNetworkPortPtr, virTypedParameterPtr*, int*
 using PortDelete = int (*)(virNetworkPortPtr, unsigned);
 using ListAllPorts = int (*)(virNetworkPtr, virNetworkPortPtr**, unsigned);
 
-// struct _virHypervisorDriver: its first entry is all that is read when it is registered.
+// struct _virHypervisorDriver. A registered one that claims no scheme of URIs is asked for its name, and, when a client
+// connects without a URI, for one to propose. The rest is never read.
 struct HypervisorDriver {
     const char* name;
+    int (*propose_uri)(char** uri);
 };
 
 // struct _virConnectDriver.

@@ -60,7 +60,7 @@ std::size_t known_slots()
 // A connect driver that never matches, registered so that libvirt fills in the network driver.
 void** find_network_functions()
 {
-    static HypervisorDriver hypervisor{"network-floor"};
+    static HypervisorDriver hypervisor{.name = "network-floor", .propose_uri = nullptr};
     static const char* no_schemes[] = {nullptr};
     static ConnectDriver probe{.local_only = true,
                                .remote_only = false,

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The sandbox itself, and what must be the same with and without our module."""
 
+import pytest
 from lab import Workbench, check_no_tree, kernel, traffic, virsh, wait_until
 
 
@@ -38,6 +39,15 @@ def test_guests_and_networks_outlive_the_daemon(lab: Workbench, libvirtd) -> Non
         for guest in guests:
             wait_until(f"{guest.name} runs", guest.is_running)
         assert len(network.ports()) == 2
+
+
+def test_client_that_names_no_uri_is_told_one(lab: Workbench, libvirtd, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The daemon asks all drivers for one then, and what our module registers is among them."""
+    with monkeypatch.context() as without_default:
+        without_default.delenv("LIBVIRT_DEFAULT_URI")
+        libvirtd.restart()
+        assert virsh("uri").strip() == "qemu:///system"
+    libvirtd.restart()
 
 
 def test_host_is_not_seen(lab: Workbench) -> None:

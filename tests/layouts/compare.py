@@ -22,7 +22,7 @@ STATE_DRIVER = ("src/driver-state.h", "_virStateDriver")
 CONNECT_DRIVER = ("src/driver.h", "_virConnectDriver")
 # Structures of which a part is used: the members that must come first.
 BEGINNINGS = {
-    ("src/driver-hypervisor.h", "_virHypervisorDriver"): ["name"],
+    ("src/driver-hypervisor.h", "_virHypervisorDriver"): ["name", "connectURIProbe"],
     ("src/conf/network_conf.h", "_virNetworkDef"): ["uuid", "uuid_specified", "name"],
     ("src/conf/virnetworkportdef.h", "_virNetworkPortDef"): ["uuid"],
     ("src/util/virlog.h", "_virLogSource"): ["name", "priority", "serial"],

@@ -80,7 +80,7 @@ FILES = {
             virSecretDriver *secretDriver;
             virStorageDriver *storageDriver;
         };""",
-    "src/driver-hypervisor.h": "struct _virHypervisorDriver { const char *name; virDrvConnectOpen connectOpen; };",
+    "src/driver-hypervisor.h": "struct _virHypervisorDriver { const char *name; virDrvConnectURIProbe connectURIProbe; virDrvConnectOpen connectOpen; };",
     "src/conf/network_conf.h": """
         struct _virNetworkDef {
             unsigned char uuid[VIR_UUID_BUFLEN];
@@ -111,7 +111,7 @@ CHANGES = [
     ("src/driver-state.h", "const char *root, ", "", "the arguments of stateInitialize begin with boolprivileged,boolmonolithic"),
     ("src/driver-state.h", "SKIPPED,", "SKIPPED = 2,", "virDrvStateInitResult: SKIPPED is 2, not 0"),
     ("src/driver.h", "bool embeddable;", "", "_virConnectDriver is ["),
-    ("src/driver-hypervisor.h", "const char *name;", "", "_virHypervisorDriver begins with ['connectOpen'], not ['name']"),
+    ("src/driver-hypervisor.h", "const char *name;", "", "_virHypervisorDriver begins with ['connectURIProbe', 'connectOpen'], not ['name', 'connectURIProbe']"),
     ("src/conf/network_conf.h", "bool uuid_specified;", "", "_virNetworkDef begins with ['uuid', 'name', 'title']"),
     ("src/conf/virnetworkportdef.h", "unsigned char uuid[VIR_UUID_BUFLEN];", "", "_virNetworkPortDef begins with ['ownername']"),
     ("src/util/virlog.h", "VIR_LOG_DEBUG = 1", "VIR_LOG_DEBUG", "virLogPriority: INFO is 1, not 2"),
