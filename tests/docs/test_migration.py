@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import pytest
 
 import page
-from host import Host, second_host
 from lab import CommandFailed, Network, QemuGuest, Workbench, file_of, run, virsh
+from lab.second_host import SecondHost, second_host
 
 RECIPE = (page.DOCS / "recipes" / "migration.md").read_text()
 FLOOR = 2500  # kB/s, the recipe's
@@ -20,13 +20,13 @@ MAC = "52:54:00:80:00:11"
 
 
 @pytest.fixture(scope="module")
-def host2() -> Iterator[Host]:
+def host2() -> Iterator[SecondHost]:
     with second_host() as host:
         yield host
 
 
 @pytest.fixture
-def other(host2: Host) -> Iterator[Host]:
+def other(host2: SecondHost) -> Iterator[SecondHost]:
     """The other host, on which a test leaves nothing."""
     yield host2
     for guest in virsh("list", "--all", "--name", uri=host2.uri).split():
@@ -38,7 +38,7 @@ def other(host2: Host) -> Iterator[Host]:
         virsh("net-undefine", network, uri=host2.uri)
 
 
-def start_network(host: Host, network: Network) -> None:
+def start_network(host: SecondHost, network: Network) -> None:
     with file_of(network.xml()) as path:
         virsh("net-define", path, uri=host.uri)
     virsh("net-start", network.name, uri=host.uri)
@@ -54,7 +54,7 @@ def tenant(lab: Workbench) -> QemuGuest:
     return guest
 
 
-def there(command: str, host: Host) -> str:
+def there(command: str, host: SecondHost) -> str:
     """A command of the recipe, for the other host that we have."""
     if command.startswith("ssh host2 "):
         return shlex.join(host.on_it(*shlex.split(command.removeprefix("ssh host2 "))))
@@ -74,11 +74,11 @@ def migrate_command() -> str:
     return found
 
 
-def classes_there(host: Host, network: Network) -> str:
+def classes_there(host: SecondHost, network: Network) -> str:
     return host.run("tc", "class", "show", "dev", network.bridge)
 
 
-def test_floor_appears_there_and_goes_here(lab: Workbench, other: Host) -> None:
+def test_floor_appears_there_and_goes_here(lab: Workbench, other: SecondHost) -> None:
     guest = tenant(lab)
     network = guest.nic.network
     # Another guest has the first class ID over there, and there is more in all.
@@ -109,7 +109,7 @@ def test_floor_appears_there_and_goes_here(lab: Workbench, other: Host) -> None:
     ],
     ids=["no-room", "no-average"],
 )
-def test_refused_there_it_stays_here(lab: Workbench, other: Host, inbound: dict[str, int], says: str) -> None:
+def test_refused_there_it_stays_here(lab: Workbench, other: SecondHost, inbound: dict[str, int], says: str) -> None:
     guest = tenant(lab)
     network = guest.nic.network
     start_network(other, dataclasses.replace(network, inbound=inbound))

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A guest moves to another host while it runs: its floor goes here, and appears there."""
 
-import pathlib
-import tempfile
 from typing import Iterator
 
 import pytest
@@ -46,8 +44,7 @@ def refusals(network: Network) -> int:
 
 
 def migration(guest: Guest, there: SecondHost, *options: str) -> list[str]:
-    socket = pathlib.Path(tempfile.gettempdir(), "migration")
-    return ["migrate", "--live", *options, guest.name, there.uri, "--migrateuri", f"unix://{socket}"]
+    return ["migrate", "--live", *options, guest.name, there.uri, "--migrateuri", there.migration_uri]
 
 
 def expect_moved(guest: Guest, there: SecondHost) -> None:

@@ -52,6 +52,18 @@ class SecondHost:
         """Of its QEMU driver, for who is here."""
         return f"qemu+unix:///system?socket=/proc/{self._pid}/root/run/libvirt/libvirt-sock"
 
+    @property
+    def migration_uri(self) -> str:
+        """Where its QEMU listens for a guest that comes from here."""
+        return f"unix://{tempfile.gettempdir()}/migration"
+
+    def on_it(self, *command: str) -> list[str]:
+        """The command that runs a command on it, as ssh would."""
+        return ["nsenter", f"--target={self._pid}", "--mount", "--net", "--uts", "--pid", "--", *command]
+
+    def run(self, *command: str) -> str:
+        return run(*self.on_it(*command))
+
     def call(self, function: Callable[..., T], *args: object) -> T:
         """Calls the function on that host. It and its arguments are pickled, and so is what it returns or raises."""
         self._worker.send((function, args))
