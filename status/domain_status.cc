@@ -17,7 +17,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::size_t max_file_size = 16 * 1024 * 1024;
+constexpr std::size_t max_file_size = std::size_t{16} * 1024 * 1024;
 
 std::optional<DomainPort> parse_interface(const xmlNode* interface)
 {

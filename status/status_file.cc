@@ -16,6 +16,7 @@
 #include <climits>
 #include <cstring>
 #include <map>
+#include <memory>
 #include <set>
 #include <utility>
 
@@ -29,7 +30,7 @@ namespace fs = std::filesystem;
 constexpr std::size_t record_size = 128;
 constexpr std::size_t least_capacity = 8;   // records
 constexpr std::ptrdiff_t counts_place = -2; // from the first port's record
-constexpr std::size_t max_file_size = 16 * 1024 * 1024;
+constexpr std::size_t max_file_size = std::size_t{16} * 1024 * 1024;
 constexpr char root_name[] = "floornetwork";
 constexpr char extension[] = ".xml";
 constexpr char damaged[] = ".damaged";
@@ -407,7 +408,7 @@ void StatusDirectory::remove(const std::string& network) const
 fs::path StatusDirectory::set_aside(const std::string& network) const
 {
     const fs::path from = path(network);
-    const fs::path to = from.string() + damaged;
+    fs::path to = from.string() + damaged;
     std::error_code ignored;
     if (fs::is_directory(fs::symlink_status(from, ignored)) || fs::is_directory(fs::symlink_status(to, ignored)))
         fs::remove_all(to, ignored); // else they would stand in each other's way
@@ -424,9 +425,9 @@ void replace_file(const fs::path& path, const std::string& contents)
     if (g_file_set_contents_full(path.c_str(), contents.data(), static_cast<gssize>(contents.size()), flags,
                                  S_IRUSR | S_IWUSR, &error))
         return;
-    const Error thrown(Refusal::system, format(_("cannot write status: %s"), error->message), errno);
-    g_error_free(error);
-    throw thrown;
+    const int reason = errno;
+    const std::unique_ptr<GError, void (*)(GError*)> owner(error, g_error_free);
+    throw Error(Refusal::system, format(_("cannot write status: %s"), error->message), reason);
 }
 
 void remove_temporaries(const fs::path& directory)
@@ -453,7 +454,7 @@ std::string read_once(const fs::path& path, std::size_t most)
         fail(_("cannot read %s: %s"), path, EINVAL);
     std::string text;
     char buffer[65536];
-    ssize_t size;
+    ssize_t size = 0;
     while ((size = read(file.get(), buffer, sizeof buffer)) > 0) {
         text.append(buffer, static_cast<std::size_t>(size));
         if (text.size() > most)

@@ -16,7 +16,7 @@
 namespace virfloor {
 
 // As much as one string of libvirt's RPC protocol holds (REMOTE_STRING_MAX).
-inline constexpr std::size_t max_xml_size = 4 * 1024 * 1024;
+inline constexpr std::size_t max_xml_size = std::size_t{4} * 1024 * 1024;
 
 class XmlDocument {
 public:

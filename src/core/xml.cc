@@ -20,7 +20,7 @@ const xmlChar* xml_chars(const char* text) { return reinterpret_cast<const xmlCh
 
 std::string take(xmlChar* text)
 {
-    const std::string result = text ? bytes(text) : "";
+    std::string result = text ? bytes(text) : "";
     xmlFree(text);
     return result;
 }

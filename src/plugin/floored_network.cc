@@ -379,7 +379,7 @@ FlooredNetworks::Locked::~Locked()
 
 FlooredNetworks::Locked FlooredNetworks::lock(const std::string& name)
 {
-    Place* place;
+    Place* place = nullptr;
     {
         const std::lock_guard guard(mutex_);
         place = &places_[name];

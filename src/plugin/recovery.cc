@@ -140,7 +140,7 @@ private:
         }
     }
 
-    void set_aside()
+    void set_aside() const
     {
         try {
             const auto aside = module().status->set_aside(live_.name);

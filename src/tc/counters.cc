@@ -24,7 +24,7 @@ Counters read(const DumpedObject& object)
     if (const auto sent = value<std::uint64_t>(basic)) {
         counters.sent = Bytes{*sent};
         if (nla_len(basic) >= 12) {
-            std::uint32_t packets;
+            std::uint32_t packets = 0;
             std::memcpy(&packets, static_cast<const char*>(nla_data(basic)) + sizeof *sent, sizeof packets);
             counters.packets = packets;
         }

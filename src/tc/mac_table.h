@@ -108,7 +108,7 @@ private:
     void split(Place place, std::vector<Reversible>& requests);
     std::optional<unsigned> best_byte(Place place, const std::vector<Entry>& entries) const;
     std::optional<std::uint16_t> take_table(std::vector<Reversible>& requests);
-    void drop_empty(std::uint16_t table, std::vector<Reversible>& requests);
+    void drop_empty(std::uint16_t id, std::vector<Reversible>& requests);
 
     std::uint16_t top_ = 0;
     std::map<std::uint16_t, Table> tables_;

@@ -23,10 +23,10 @@ constexpr std::size_t messages_a_send = 64;
 constexpr int receive_buffer = 1 << 20;
 // The kernel fits a dump's datagrams to the buffer it was last asked to fill, but for its least size
 // of 8 KiB (netlink_dump, NLMSG_GOODSIZE). Small, since libnl allocates it for each answer.
-constexpr std::size_t datagram_size = 16 * 1024;
+constexpr std::size_t datagram_size = std::size_t{16} * 1024;
 constexpr int dump_attempts = 8;
 // 65533 classes or their filters take about 20 MiB.
-constexpr std::size_t max_dump_size = 128 * 1024 * 1024;
+constexpr std::size_t max_dump_size = std::size_t{128} * 1024 * 1024;
 
 [[noreturn]] void fail(const std::string& what, int error) { throw kernel_error(what, {error, ""}); }
 

@@ -42,6 +42,6 @@ std::vector<NetworkState> read_inventory(const std::vector<Connection>& connecti
                                          const std::optional<std::string>& only = {});
 
 // The promises of a network, as the module reckons them. It must be floored.
-Network promises(const NetworkState& network);
+Network promises(const NetworkState& state);
 
 } // namespace virfloor::tool

@@ -14,7 +14,7 @@ void keep_libvirt_quiet()
 
 Error libvirt_error(const std::string& tried)
 {
-    const virErrorPtr error = virGetLastError();
+    const virError* error = virGetLastError();
     return {Refusal::system,
             format("%s: %s", tried.c_str(), error && error->message ? error->message : _("unknown error"))};
 }

@@ -58,6 +58,7 @@ std::vector<Handle> take_list(const std::string& tried, Function fill)
     if (count < 0)
         throw libvirt_error(tried);
     std::vector<Handle> result;
+    result.reserve(static_cast<std::size_t>(count));
     for (int i = 0; i < count; ++i)
         result.emplace_back(items[i]);
     std::free(items);
