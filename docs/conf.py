@@ -10,7 +10,7 @@ import re
 
 _root = pathlib.Path(__file__).resolve().parent.parent
 # Sphinx walks the folders that are not excluded: builds can hold whole systems.
-_pages_live_in = {"README.md", "docs", "status", "schemas"}
+_pages_live_in = {"README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs", "status", "schemas"}
 
 project = "libvirt-floor"
 copyright = "the libvirt-floor authors, LGPL-2.1-or-later"
@@ -18,7 +18,7 @@ release = re.search(r"version: '([^']+)'", (_root / "meson.build").read_text())[
 
 extensions = ["myst_parser"]
 root_doc = "docs/index"
-include_patterns = ["README.md", "docs/**.md", "status/format.md"]
+include_patterns = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/**.md", "status/format.md"]
 exclude_patterns = sorted(entry.name for entry in _root.iterdir() if entry.name not in _pages_live_in)
 
 myst_enable_extensions = ["deflist"]
