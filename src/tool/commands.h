@@ -14,7 +14,11 @@ enum ExitStatus {
 };
 
 int capacity(int count, char** arguments);
+int check(int count, char** arguments);
 int list(int count, char** arguments);
+int repair(int count, char** arguments);
+int set(int count, char** arguments);
 int tree(int count, char** arguments);
+int validate(int count, char** arguments);
 
 } // namespace virfloor::tool

@@ -29,6 +29,10 @@ constexpr std::array commands{
     Command{"list", N_("Show the floors of interfaces, and what they get"), list},
     Command{"tree", N_("Show the classes of a network"), tree},
     Command{"capacity", N_("Show what networks can still promise"), capacity},
+    Command{"check", N_("Say where promises, status files and the kernel differ"), check},
+    Command{"repair", N_("Put the kernel right"), repair},
+    Command{"set", N_("Set the floor of an interface"), set},
+    Command{"validate", N_("Validate status files, and libvirt's XML as far as floors go"), validate},
 };
 
 void print_help(std::ostream& out)
