@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //
-// What the kernel has counted for the classes of a device's tree (struct gnet_stats_basic and gnet_stats_queue,
+// What the kernel has counted for the classes of a device's tree, and their rates (struct gnet_stats_basic and gnet_stats_queue,
 // include/uapi/linux/gen_stats.h). Reading them needs no privilege.
 #pragma once
 
@@ -17,6 +17,7 @@ namespace virfloor::tc {
 class Netlink;
 
 struct Counters {
+    BytesPerSecond rate, ceil; // as the class is set
     Bytes sent;
     std::uint64_t packets = 0; // sent
     std::uint32_t drops = 0;   // packets; 32 bits in the kernel, wraps

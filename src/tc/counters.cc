@@ -13,9 +13,21 @@ namespace virfloor::tc {
 
 namespace {
 
+void read_rates(const DumpedObject& object, Counters& counters)
+{
+    const auto options = object.options ? attributes(object.options, TCA_HTB_MAX) : std::nullopt;
+    const auto parameters = options ? value<tc_htb_opt>((*options)[TCA_HTB_PARMS]) : std::nullopt;
+    if (!parameters)
+        return;
+    counters.rate = htb_rate(*options, TCA_HTB_RATE64, parameters->rate);
+    counters.ceil = htb_rate(*options, TCA_HTB_CEIL64, parameters->ceil);
+}
+
 Counters read(const DumpedObject& object)
 {
     Counters counters;
+    if (object.kind == "htb")
+        read_rates(object, counters);
     const auto statistics = object.statistics ? attributes(object.statistics, TCA_STATS_MAX) : std::nullopt;
     if (!statistics)
         return counters;

@@ -32,4 +32,9 @@ std::optional<ClassId> class_of_ours(std::uint32_t handle)
     return ClassId{static_cast<std::uint16_t>(TC_H_MIN(handle))};
 }
 
+BytesPerSecond htb_rate(const std::vector<nlattr*>& options, int attribute, const tc_ratespec& narrow)
+{
+    return {value<std::uint64_t>(options[attribute]).value_or(narrow.rate)};
+}
+
 } // namespace virfloor::tc

@@ -5,11 +5,15 @@
 
 #include "netlink.h"
 #include "virfloor/identity.h"
+#include "virfloor/units.h"
+
+#include <linux/pkt_sched.h>
 
 #include <cstring>
 #include <functional>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace virfloor::tc {
 
@@ -26,6 +30,9 @@ void dump_objects(Netlink& netlink, int ifindex, std::uint16_t type, std::uint32
 
 // The class with this handle, if it is one of the qdisc 1:.
 std::optional<ClassId> class_of_ours(std::uint32_t handle);
+
+// A rate of an HTB class: the attribute of 64 bits, or where that is not there the one in struct tc_htb_opt.
+BytesPerSecond htb_rate(const std::vector<nlattr*>& options, int attribute, const tc_ratespec& narrow);
 
 // Copies a struct out of an attribute that is at least as long.
 template <class Struct>

@@ -120,13 +120,11 @@ private:
         const auto parameters = options ? value<tc_htb_opt>((*options)[TCA_HTB_PARMS]) : std::nullopt;
         if (!id || !parameters)
             return;
-        const auto rate = [&](int attribute, const tc_ratespec& spec) {
-            return BytesPerSecond{value<std::uint64_t>((*options)[attribute]).value_or(spec.rate)};
-        };
         Class seen{.id = *id,
                    .parent = class_of_ours(object.header.tcm_parent),
-                   .shape = {rate(TCA_HTB_RATE64, parameters->rate), rate(TCA_HTB_CEIL64, parameters->ceil),
-                             Ticks{parameters->buffer}, Ticks{parameters->cbuffer}, parameters->quantum}};
+                   .shape = {htb_rate(*options, TCA_HTB_RATE64, parameters->rate),
+                             htb_rate(*options, TCA_HTB_CEIL64, parameters->ceil), Ticks{parameters->buffer},
+                             Ticks{parameters->cbuffer}, parameters->quantum}};
         // HTB shows a queue only where one was put; its own is a pfifo (htb_change_class).
         const auto leaf = picture_.qdiscs.find(object.header.tcm_handle);
         if (leaf != picture_.qdiscs.end())
