@@ -15,6 +15,7 @@ enum ExitStatus {
 
 int capacity(int count, char** arguments);
 int check(int count, char** arguments);
+int exporter(int count, char** arguments);
 int list(int count, char** arguments);
 int repair(int count, char** arguments);
 int set(int count, char** arguments);

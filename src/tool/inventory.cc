@@ -10,6 +10,7 @@
 #include "virfloor/text.h"
 #include "virfloor/xml.h"
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -82,8 +83,6 @@ NetworkState state_of(virNetworkPtr network, const DomainInterfaces& known)
             interfaces_of(network, known)};
 }
 
-bool may_read_files() { return access(STATE_DIR, R_OK | X_OK) == 0; }
-
 std::vector<NetworkState> networks_in_files()
 {
     DomainInterfaces known;
@@ -116,6 +115,11 @@ std::vector<NetworkState> in_order(std::vector<NetworkState> networks, const std
 }
 
 } // namespace
+
+// With the capabilities of the process, which access(2) leaves out.
+bool may_read_files() { return faccessat(AT_FDCWD, STATE_DIR, R_OK | X_OK, AT_EACCESS) == 0; }
+
+std::vector<NetworkState> read_files() { return in_order(networks_in_files(), {}); }
 
 std::vector<NetworkState> read_inventory(const std::vector<std::string>& uris, const std::optional<std::string>& only)
 {

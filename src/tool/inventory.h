@@ -41,6 +41,10 @@ std::vector<NetworkState> read_inventory(const std::vector<std::string>& uris,
 std::vector<NetworkState> read_inventory(const std::vector<Connection>& connections,
                                          const std::optional<std::string>& only = {});
 
+// What the status files alone say; and whether the caller has the right to read them.
+std::vector<NetworkState> read_files();
+bool may_read_files();
+
 // The promises of a network, as the module reckons them. It must be floored.
 Network promises(const NetworkState& state);
 

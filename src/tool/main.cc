@@ -33,6 +33,7 @@ constexpr std::array commands{
     Command{"repair", N_("Put the kernel right"), repair},
     Command{"set", N_("Set the floor of an interface"), set},
     Command{"validate", N_("Validate status files, and libvirt's XML as far as floors go"), validate},
+    Command{"exporter", N_("Serve metrics for Prometheus"), exporter},
 };
 
 void print_help(std::ostream& out)
