@@ -4,8 +4,11 @@
 #include "fake_kernel.h"
 #include "support.h"
 #include "translator.h"
+#include "virfloor/counters.h"
+#include "virfloor/device_tree.h"
 
 #include <arpa/inet.h>
+#include <linux/gen_stats.h>
 #include <linux/if_ether.h>
 #include <linux/pkt_cls.h>
 #include <linux/pkt_sched.h>
@@ -442,6 +445,55 @@ TEST(TranslatorLoad, LeavesLibvirtsFiltersInPlace)
     EXPECT_EQ(requests[0].request,
               (Request{Verb::add, U32Table{reserved_table, 1, {libvirt_preference, ip_protocol}}}));
     EXPECT_EQ(std::get<U32Table>(requests[1].request.object).id, 2); // 1 is somebody's
+}
+
+TEST_F(CannedDump, counters_of_a_class_are_its_own_and_the_drops_its_queues)
+{
+    const auto statistics = [](std::uint64_t sent, std::uint32_t packets, std::uint32_t drops) {
+        return [=](Builder& built) {
+            const auto nest = built.begin(TCA_STATS2);
+            Datagram basic(12);
+            std::memcpy(basic.data(), &sent, sizeof sent);
+            std::memcpy(basic.data() + sizeof sent, &packets, sizeof packets);
+            built.attribute(TCA_STATS_BASIC, basic.data(), basic.size());
+            gnet_stats_queue queue{};
+            queue.qlen = 2;
+            queue.backlog = 3000;
+            queue.drops = drops;
+            built.attribute(TCA_STATS_QUEUE, &queue, sizeof queue);
+            built.end(nest);
+        };
+    };
+    add(RTM_NEWTCLASS, 0x10001, 0x10003, 0, [=](Builder& built) {
+        built.attribute(TCA_KIND, std::string("htb"));
+        const auto nest = built.begin(TCA_OPTIONS);
+        tc_htb_opt parameters{};
+        parameters.rate.rate = 1000;
+        parameters.ceil.rate = UINT32_MAX;
+        built.attribute(TCA_HTB_PARMS, &parameters, sizeof parameters);
+        built.number64(TCA_HTB_CEIL64, 5'000'000'000);
+        built.end(nest);
+        statistics(400'000, 300, 5)(built);
+    });
+    add_class(0x10004);
+    add(RTM_NEWQDISC, 0x10003, 0x80010000, 0, [=](Builder& built) {
+        built.attribute(TCA_KIND, std::string("fq_codel"));
+        statistics(1, 1, 7)(built);
+    });
+
+    const auto netlink = open_netlink();
+    const Sample sample = read_counters(*netlink, FakeKernel::ifindex);
+
+    ASSERT_EQ(sample.classes.size(), 2U);
+    EXPECT_EQ(sample.classes.at(ClassId{3}), (Counters{.rate = BytesPerSecond{1000},
+                                                       .ceil = BytesPerSecond{5'000'000'000},
+                                                       .sent = Bytes{400'000},
+                                                       .packets = 300,
+                                                       .drops = 7,
+                                                       .backlog = Bytes{3000},
+                                                       .queued = 2}));
+    EXPECT_EQ(sample.classes.at(ClassId{4}).rate, BytesPerSecond{1000});
+    EXPECT_EQ(sample.classes.at(ClassId{4}).ceil, BytesPerSecond{5000});
 }
 
 } // namespace
