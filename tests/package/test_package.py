@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 from typing import Iterator
 
@@ -165,7 +166,7 @@ def test_module_that_cannot_be_loaded_leaves_the_stock_drivers(host: Host, damag
     if damage == "cut off":
         module.write_bytes(whole[:5000])
     elif damage == "wants what is not there":
-        module.write_bytes(whole.replace(b"virDispatchError\0", b"virDispatchErrog\0"))
+        module.write_bytes(whole.replace(b"\0nl_connect\0", b"\0nl_connecd\0"))
         assert module.read_bytes() != whole
     try:
         restart()
@@ -314,6 +315,22 @@ def test_purge_leaves_nothing_of_the_package(host: Host) -> None:
     folders = ("/etc", "/lib/systemd", "/usr/bin", "/usr/lib", "/usr/libexec", "/usr/share", "/var/lib")
     left = [each for folder in folders for each in pathlib.Path(folder).rglob("*virt-floor*")]
     assert not left
+    restart()
+    assert is_stock()
+    host.check_guests()
+
+
+@pytest.mark.skipif(not shutil.which("meson"), reason="a host that builds nothing")
+def test_install_and_uninstall_without_a_package(host: Host) -> None:
+    before = set(pathlib.Path("/usr/local").rglob("*"))
+    run(str(SOURCE / "run"), "install")
+    restart()
+    assert any(module.startswith("/usr/local/") for module in loaded_modules()), log_since_start()
+    assert [port.floor for port in check_tree(host.network)] == [500]
+    assert host.network.name in run("/usr/local/bin/virt-floor", "list")
+    run(str(SOURCE / "run"), "uninstall")
+    left = set(pathlib.Path("/usr/local").rglob("*")) - before
+    assert not [path for path in left if not path.is_dir() or "floor" in path.name]
     restart()
     assert is_stock()
     host.check_guests()
