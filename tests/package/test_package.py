@@ -11,6 +11,8 @@ import pathlib
 import re
 import shutil
 import subprocess
+import urllib.error
+import urllib.request
 from typing import Iterator
 
 import pytest
@@ -231,6 +233,24 @@ def test_units_are_as_systemd_wants_them(host: Host) -> None:
 def test_exporter_is_off_until_it_is_asked_for(host: Host) -> None:
     show = run("systemctl", "show", "--property=UnitFileState,ActiveState", "virt-floor-exporter")
     assert sorted(show.split()) == ["ActiveState=inactive", "UnitFileState=disabled"]
+
+
+def metrics() -> str:
+    try:
+        with urllib.request.urlopen("http://127.0.0.1:19753/metrics", timeout=10) as answer:
+            return answer.read().decode()
+    except urllib.error.URLError:
+        return ""
+
+
+def test_exporter_serves_what_the_host_has_from_its_narrow_room(host: Host) -> None:
+    run("systemctl", "start", "virt-floor-exporter")
+    served = wait_until("it serves metrics", metrics)
+    assert f'network="{host.network.name}"' in served and host.guests[1].nic.mac in served
+    assert "virt_floor_network_refused" in served  # from the status files, which are root's
+    dpkg("--install", package())
+    assert wait_until("an update restarts it", metrics)
+    run("systemctl", "stop", "virt-floor-exporter")
 
 
 def complete(line: str) -> set[str]:
