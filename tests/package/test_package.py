@@ -247,7 +247,7 @@ def test_exporter_serves_what_the_host_has_from_its_narrow_room(host: Host) -> N
     run("systemctl", "start", "virt-floor-exporter")
     served = wait_until("it serves metrics", metrics)
     assert f'network="{host.network.name}"' in served and host.guests[1].nic.mac in served
-    assert "virt_floor_network_refused" in served  # from the status files, which are root's
+    assert "virt_floor_network_refusals_total{" in served  # from the status files, which are root's
     dpkg("--install", package())
     assert wait_until("an update restarts it", metrics)
     run("systemctl", "stop", "virt-floor-exporter")
