@@ -31,6 +31,11 @@ MEASURED_MEMBERS = "rate_bytes_per_second|share_percent|bytes|packets|drops|back
 ALIKE = [
     (re.compile(rf'"({MEASURED_MEMBERS})": [-+.e\d]+'), r'"\1": MEASURED'),
     (re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"), "UUID"),
+    # virt-floor top: what an interface gets, the bar of it, drops a second, and the last rates.
+    (re.compile(r" *\d+ +\[[^]]*\] +\d+( +[▁-█ ]+)?$"), " MEASURED"),
+    (re.compile(r"^(virt-floor top) [\d:]{8}"), r"\1 TIME"),
+    # Metrics.
+    (re.compile(r"^(virt_floor_\w*_(sent|dropped|backlog|timestamp|duration)_[^ ]+) [-+.e\d]+$"), r"\1 MEASURED"),
     # The best queue that the kernel has.
     (re.compile(r"\b(fq_codel|sfq|pfifo)\b"), "QUEUE"),
 ]
