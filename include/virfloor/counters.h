@@ -37,5 +37,7 @@ Sample read_counters(Netlink& netlink, int ifindex);
 
 // What a class sent in the time between two samples; 0 where it is not in both, or started anew.
 BytesPerSecond rate_between(const Sample& before, const Sample& after, ClassId id);
+// Packets that a class dropped in that time, a second; 0 as above.
+double drops_between(const Sample& before, const Sample& after, ClassId id);
 
 } // namespace virfloor::tc

@@ -52,6 +52,22 @@ Counters read(const DumpedObject& object)
     return counters;
 }
 
+// A class that is in both samples, and did not start anew between them.
+struct Stretch {
+    const Counters &from, &to;
+    double seconds;
+};
+
+std::optional<Stretch> stretch(const Sample& before, const Sample& after, ClassId id)
+{
+    const auto from = before.classes.find(id), to = after.classes.find(id);
+    const double seconds = std::chrono::duration<double>(after.at - before.at).count();
+    if (from == before.classes.end() || to == after.classes.end() || to->second.sent < from->second.sent ||
+        seconds <= 0)
+        return {};
+    return Stretch{from->second, to->second, seconds};
+}
+
 } // namespace
 
 Sample read_counters(Netlink& netlink, int ifindex)
@@ -75,12 +91,16 @@ Sample read_counters(Netlink& netlink, int ifindex)
 
 BytesPerSecond rate_between(const Sample& before, const Sample& after, ClassId id)
 {
-    const auto from = before.classes.find(id), to = after.classes.find(id);
-    const double seconds = std::chrono::duration<double>(after.at - before.at).count();
-    if (from == before.classes.end() || to == after.classes.end() || to->second.sent < from->second.sent ||
-        seconds <= 0)
-        return {};
-    return {static_cast<std::uint64_t>(static_cast<double>((to->second.sent - from->second.sent).count) / seconds)};
+    const auto of = stretch(before, after, id);
+    return {of ? static_cast<std::uint64_t>(static_cast<double>((of->to.sent - of->from.sent).count) / of->seconds)
+               : 0};
+}
+
+double drops_between(const Sample& before, const Sample& after, ClassId id)
+{
+    const auto of = stretch(before, after, id);
+    // In 32 bits, as the kernel counts: right across its wrap.
+    return of ? static_cast<std::uint32_t>(of->to.drops - of->from.drops) / of->seconds : 0;
 }
 
 } // namespace virfloor::tc

@@ -19,6 +19,7 @@ int exporter(int count, char** arguments);
 int list(int count, char** arguments);
 int repair(int count, char** arguments);
 int set(int count, char** arguments);
+int top(int count, char** arguments);
 int tree(int count, char** arguments);
 int validate(int count, char** arguments);
 

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <set>
 #include <tuple>
 #include <unordered_map>
 
@@ -50,27 +51,45 @@ DomainInterfaces domain_interfaces(const std::vector<Connection>& connections)
     return found;
 }
 
-std::vector<Interface> interfaces_of(virNetworkPtr network, const DomainInterfaces& known)
+// Of the domains with these names.
+DomainInterfaces domain_interfaces(const std::vector<Connection>& connections, const std::set<std::string>& names)
 {
-    std::vector<Interface> interfaces;
-    for (const auto& handle : take_list<PortHandle>(_("Cannot list ports"), [&](virNetworkPortPtr** items) {
-             return virNetworkListAllPorts(network, items, 0);
-         })) {
-        char* xml = virNetworkPortGetXMLDesc(handle.get(), 0);
-        if (!xml) // unplugged meanwhile
-            continue;
-        const PortDescription port = parse_port(take_string(xml, ""));
-        Interface& added =
-            interfaces.emplace_back(Interface{port.uuid, port.mac, port.owner, "", port.class_id, port.floor()});
-        if (const auto at = known.find(port.uuid); at != known.end()) {
-            added.domain = at->second.domain;
-            added.device = at->second.device;
-        }
-    }
-    return interfaces;
+    DomainInterfaces found;
+    for (const Connection& connection : connections)
+        for (const std::string& name : names)
+            if (const DomainHandle domain{virDomainLookupByName(connection.get(), name.c_str())})
+                if (char* xml = virDomainGetXMLDesc(domain.get(), 0))
+                    add_interfaces(found, take_string(xml, ""));
+    return found;
 }
 
-NetworkState state_of(virNetworkPtr network, const DomainInterfaces& known)
+void add_names(std::vector<Interface>& interfaces, const DomainInterfaces& known)
+{
+    for (Interface& interface : interfaces)
+        if (const auto at = known.find(interface.port); at != known.end()) {
+            interface.domain = at->second.domain;
+            interface.device = at->second.device;
+        }
+}
+
+std::vector<PortHandle> ports_of(virNetworkPtr network)
+{
+    return take_list<PortHandle>(_("Cannot list ports"),
+                                 [&](virNetworkPortPtr** items) { return virNetworkListAllPorts(network, items, 0); });
+}
+
+// Its domain is the owner that the port names. Nothing if it was unplugged meanwhile.
+std::optional<Interface> read_port(virNetworkPortPtr handle)
+{
+    char* xml = virNetworkPortGetXMLDesc(handle, 0);
+    if (!xml)
+        return {};
+    const PortDescription port = parse_port(take_string(xml, ""));
+    return Interface{port.uuid, port.mac, port.owner, "", port.class_id, port.floor()};
+}
+
+// All but its interfaces.
+NetworkState state_of(virNetworkPtr network)
 {
     const std::string name = virNetworkGetName(network);
     const auto description = parse_network(
@@ -80,7 +99,14 @@ NetworkState state_of(virNetworkPtr network, const DomainInterfaces& known)
             description.bandwidth.inbound.value_or(Rate{}),
             description.mtu,
             description.supports_floor() && description.wants_tree(),
-            interfaces_of(network, known)};
+            {}};
+}
+
+std::vector<NetworkHandle> networks_of(const std::vector<Connection>& connections)
+{
+    return take_list<NetworkHandle>(_("Cannot list networks"), [&](virNetworkPtr** items) {
+        return virConnectListAllNetworks(connections.front().get(), items, VIR_CONNECT_LIST_NETWORKS_ACTIVE);
+    });
 }
 
 std::vector<NetworkState> networks_in_files()
@@ -136,15 +162,52 @@ std::vector<NetworkState> read_inventory(const std::vector<std::string>& uris, c
 std::vector<NetworkState> read_inventory(const std::vector<Connection>& connections,
                                          const std::optional<std::string>& only)
 {
-    const auto handles = take_list<NetworkHandle>(_("Cannot list networks"), [&](virNetworkPtr** items) {
-        return virConnectListAllNetworks(connections.front().get(), items, VIR_CONNECT_LIST_NETWORKS_ACTIVE);
-    });
+    const auto handles = networks_of(connections);
     const DomainInterfaces known = domain_interfaces(connections);
     std::vector<NetworkState> networks;
-    for (const auto& handle : handles)
-        if (!only || *only == virNetworkGetName(handle.get()))
-            networks.push_back(state_of(handle.get(), known));
+    for (const auto& handle : handles) {
+        if (only && *only != virNetworkGetName(handle.get()))
+            continue;
+        NetworkState& network = networks.emplace_back(state_of(handle.get()));
+        for (const auto& port : ports_of(handle.get()))
+            if (auto interface = read_port(port.get()))
+                network.interfaces.push_back(std::move(*interface));
+        add_names(network.interfaces, known);
+    }
     return in_order(std::move(networks), only);
+}
+
+std::vector<NetworkState> refresh_inventory(const std::vector<Connection>& connections,
+                                            const std::vector<NetworkState>& before, const Stale& stale,
+                                            const std::optional<std::string>& only)
+{
+    std::unordered_map<Uuid, const Interface*> known;
+    for (const NetworkState& network : before)
+        for (const Interface& interface : network.interfaces)
+            if (stale && !stale(network, interface))
+                known[interface.port] = &interface;
+
+    std::vector<NetworkState> networks;
+    std::set<std::string> owners;
+    for (const auto& handle : networks_of(connections)) {
+        if (only && *only != virNetworkGetName(handle.get()))
+            continue;
+        NetworkState& network = networks.emplace_back(state_of(handle.get()));
+        for (const auto& port : ports_of(handle.get())) {
+            Uuid uuid;
+            virNetworkPortGetUUID(port.get(), uuid.bytes.data());
+            if (const auto at = known.find(uuid); at != known.end())
+                network.interfaces.push_back(*at->second);
+            else if (auto interface = read_port(port.get())) {
+                owners.insert(interface->domain);
+                network.interfaces.push_back(std::move(*interface));
+            }
+        }
+    }
+    const DomainInterfaces named = domain_interfaces(connections, owners);
+    for (NetworkState& network : networks)
+        add_names(network.interfaces, named);
+    return in_order(std::move(networks), {});
 }
 
 Network promises(const NetworkState& state)

@@ -10,6 +10,7 @@
 #include "virfloor/network.h"
 #include "virfloor/units.h"
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -44,6 +45,13 @@ std::vector<NetworkState> read_inventory(const std::vector<Connection>& connecti
 // What the status files alone say; and whether the caller has the right to read them.
 std::vector<NetworkState> read_files();
 bool may_read_files();
+
+// The same where most of it is known from before. Of ports that were there then, only those that are stale are read:
+// each costs some calls, and there may be thousands. It is no error if there is no network called as `only`.
+using Stale = std::function<bool(const NetworkState&, const Interface&)>;
+std::vector<NetworkState> refresh_inventory(const std::vector<Connection>& connections,
+                                            const std::vector<NetworkState>& before, const Stale& stale,
+                                            const std::optional<std::string>& only = {});
 
 // The promises of a network, as the module reckons them. It must be floored.
 Network promises(const NetworkState& state);

@@ -27,6 +27,7 @@ constexpr const char* N_(const char* text) { return text; }
 
 constexpr std::array commands{
     Command{"list", N_("Show the floors of interfaces, and what they get"), list},
+    Command{"top", N_("Show live what interfaces get"), top},
     Command{"tree", N_("Show the classes of a network"), tree},
     Command{"capacity", N_("Show what networks can still promise"), capacity},
     Command{"check", N_("Say where promises, status files and the kernel differ"), check},

@@ -11,10 +11,6 @@
 
 namespace virfloor::tool {
 
-namespace {
-
-using Samples = std::map<std::string, tc::Sample>;
-
 Samples take_samples(tc::Netlink& netlink, const std::vector<NetworkState>& networks)
 {
     Samples samples;
@@ -30,7 +26,27 @@ Samples take_samples(tc::Netlink& netlink, const std::vector<NetworkState>& netw
     return samples;
 }
 
-} // namespace
+std::vector<ClassChange> class_changes(const Samples& before, const Samples& after)
+{
+    std::vector<ClassChange> found;
+    for (const auto& [name, now] : after) {
+        const auto was = before.find(name);
+        if (was == before.end())
+            continue;
+        ClassChange change{name, {}, {}};
+        for (const auto& [id, counters] : now.classes) {
+            const auto at = was->second.classes.find(id);
+            if (at == was->second.classes.end() || at->second.rate != counters.rate)
+                change.there.insert(id);
+        }
+        for (const auto& [id, counters] : was->second.classes)
+            if (!now.classes.contains(id))
+                change.gone.insert(id);
+        if (!change.there.empty() || !change.gone.empty())
+            found.push_back(std::move(change));
+    }
+    return found;
+}
 
 Measurements measure(const std::vector<NetworkState>& networks, std::chrono::milliseconds interval)
 {
