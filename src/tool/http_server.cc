@@ -139,8 +139,8 @@ ListenAddress ListenAddress::parse(const std::string& text)
 
 std::string ListenAddress::text() const { return (ipv6 ? "[" + host + "]" : host) + ":" + std::to_string(port); }
 
-HttpServer::HttpServer(const ListenAddress& address, Pages pages)
-    : address_(address), pages_(std::move(pages)), socket_(listen_at(address_))
+HttpServer::HttpServer(ListenAddress address, Pages pages)
+    : address_(std::move(address)), pages_(std::move(pages)), socket_(listen_at(address_))
 {
     const int its_own = fcntl(socket_.get(), F_DUPFD_CLOEXEC, 0); // it closes the one that it gets
     if (its_own < 0)

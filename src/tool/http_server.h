@@ -38,7 +38,7 @@ public:
     using Pages = std::function<std::optional<Page>(const std::string& path)>;
 
     // Throws Error(system) if it cannot listen there.
-    HttpServer(const ListenAddress& address, Pages pages);
+    HttpServer(ListenAddress address, Pages pages);
     ~HttpServer();
     HttpServer(const HttpServer&) = delete;
     HttpServer& operator=(const HttpServer&) = delete;

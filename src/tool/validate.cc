@@ -38,7 +38,7 @@ std::string read_whole(const std::string& name)
         fail(errno);
     std::string text;
     char buffer[65536];
-    ssize_t size;
+    ssize_t size = 0;
     while ((size = read(opened.get(), buffer, sizeof buffer)) > 0) {
         text.append(buffer, static_cast<std::size_t>(size));
         if (text.size() > most_bytes)
