@@ -338,6 +338,15 @@ void FlooredNetwork::look_after(Time now)
     }
 }
 
+void FlooredNetwork::begin_anew(Time now)
+{
+    if (condition_ == Condition::kept)
+        return;
+    pacer_ = Pacer();
+    noticed_ = false;
+    pacer_.suspect(now);
+}
+
 void FlooredNetwork::tend(Time now)
 {
     if (needs_repair())

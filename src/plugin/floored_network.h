@@ -43,6 +43,9 @@ public:
     // Reads the kernel's tree and changes what differs, until nothing does. Returns the number of
     // steps that took.
     std::size_t reconcile() { return put_right({}, {}); }
+    // Somebody who may has asked for the tree to be put right, and it is: if looks had become rare, they are as soon as ever
+    // again, and the first one says so.
+    void begin_anew(Time now);
 
     // A floor that the caller refused, as promises().admit() says. The calls below count theirs.
     void count_refusal() noexcept { count(&Counts::refusals); }

@@ -267,6 +267,7 @@ void reconcile(FlooredNetworks::Locked& place, Clock::time_point start)
         log(Severity::error, error.what());
     }
     const std::size_t steps = place->reconcile();
+    place->begin_anew(Clock::now());
     const Network& promises = place->promises();
     log(Severity::info,
         format(_("network '%s': %zu floors of %ju kB/s in all on bridge %s, %zu changes made in %jd ms"),

@@ -47,6 +47,8 @@ def test_a_contested_tree_is_put_right_at_once(guest: LxcGuest) -> None:
     assert prints("repair", "--timeout", "2") == f"put right: {wrong}\n"
 
     check_tree(network)
+    # Left alone, it would say so for some seconds yet.
+    wait_until("it is contested no more", lambda: status.read(network.name).state == "kept", seconds=2)
 
 
 def test_the_daemon_repairs_what_it_slept_through(guest: LxcGuest) -> None:

@@ -670,6 +670,32 @@ TEST_F(TendedNetworkTest, BacksOffFromSomebodyWhoKeepsUndoingIt)
     EXPECT_LE(now_ - start, 100ms);
 }
 
+TEST_F(TendedNetworkTest, BeginsAnewWhenItIsAsked)
+{
+    kernel_.heal();
+    const auto undo = [this] {
+        kernel_.clear();
+        notice(About::traffic_control);
+    };
+    for (const auto end = now_ + 10min; now_ < end && file().find("contested") == std::string::npos;) {
+        undo();
+        now_ = std::max(now_, network_.next_tending(now_).value_or(now_));
+        network_.tend(now_);
+    }
+    ASSERT_THAT(file(), HasSubstr("<tree state='contested'/>"));
+
+    network_.reconcile();
+    network_.begin_anew(now_);
+
+    now_ += Pacer::settling;
+    network_.tend(now_);
+    EXPECT_THAT(file(), testing::Not(HasSubstr("<tree")));
+    undo();
+    const auto start = now_;
+    tend();
+    EXPECT_LE(now_ - start, 100ms);
+}
+
 TEST_F(TendedNetworkTest, IsTriedAgainWhenTheKernelRefuses)
 {
     network_.plug(uuid(1), mac(1), {300}, {});
