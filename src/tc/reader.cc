@@ -6,6 +6,7 @@
 #include <arpa/inet.h>
 #include <linux/pkt_cls.h>
 #include <linux/pkt_sched.h>
+#include <linux/tc_act/tc_csum.h>
 
 #include <algorithm>
 #include <cstring>
@@ -76,6 +77,45 @@ int class_attribute(const std::string& kind)
     if (kind == "bpf")
         return TCA_BPF_CLASSID;
     return TCA_U32_CLASSID;
+}
+
+// Of a filter's actions, if there is just the one that makes checksums anew. Counters and the like are the
+// kernel's own words.
+std::optional<LibvirtFilter::Checksum> checksum(nlattr* actions)
+{
+    const auto all = attributes(actions, TCA_ACT_MAX_PRIO);
+    if (!all || std::ranges::count_if(*all, [](const nlattr* each) { return each; }) != 1 || !(*all)[1])
+        return {};
+    const auto action = attributes((*all)[1], TCA_ACT_MAX);
+    if (!action || text((*action)[TCA_ACT_KIND]) != "csum" || (*action)[TCA_ACT_COOKIE] || (*action)[TCA_ACT_FLAGS] ||
+        (*action)[TCA_ACT_HW_STATS] || !(*action)[TCA_ACT_OPTIONS])
+        return {};
+    const auto options = attributes((*action)[TCA_ACT_OPTIONS], TCA_CSUM_MAX);
+    const auto parameters = options ? value<tc_csum>((*options)[TCA_CSUM_PARMS]) : std::nullopt;
+    if (!parameters)
+        return {};
+    return LibvirtFilter::Checksum{parameters->update_flags, parameters->action};
+}
+
+// What a u32 filter is made of; nothing if there is more to it than libvirt's have.
+std::optional<LibvirtFilter> copy_of(U32Handle handle, Preference place, const std::vector<nlattr*>& options)
+{
+    const auto selected = selector(options[TCA_U32_SEL]);
+    const bool more =
+        options[TCA_U32_LINK] || options[TCA_U32_INDEV] || options[TCA_U32_POLICE] || options[TCA_U32_MARK] ||
+        value<std::uint32_t>(options[TCA_U32_FLAGS]).value_or(0) & (TCA_CLS_FLAGS_SKIP_HW | TCA_CLS_FLAGS_SKIP_SW);
+    if (!selected || selected->keys.size() > LibvirtFilter::most_keys || more || handle.table < first_root_table ||
+        handle.bucket != 0)
+        return {};
+    LibvirtFilter copy{handle, place, {}, value<std::uint32_t>(options[TCA_U32_CLASSID]), {}};
+    const auto* bytes = static_cast<const unsigned char*>(nla_data(options[TCA_U32_SEL]));
+    copy.selector.assign(bytes, bytes + sizeof(tc_u32_sel) + selected->keys.size() * sizeof(tc_u32_key));
+    if (options[TCA_U32_ACT]) {
+        copy.checksum = checksum(options[TCA_U32_ACT]);
+        if (!copy.checksum)
+            return {};
+    }
+    return copy;
 }
 
 class Reader {
@@ -164,6 +204,9 @@ private:
             if (object.kind == "u32")
                 if (const auto selected = selector((*options)[TCA_U32_SEL]))
                     foreign.mac = matched_address(selected->keys, key_);
+            if (object.kind == "u32" && preference == libvirt_preference)
+                if (auto copy = copy_of(handle, {preference, protocol}, *options))
+                    picture_.libvirts.push_back(std::move(*copy));
         }
         picture_.foreign.push_back(foreign);
     }
@@ -174,6 +217,8 @@ private:
         const auto size = options ? value<std::uint32_t>((*options)[TCA_U32_DIVISOR]) : std::nullopt;
         if (preference == libvirt_preference && handle.table == reserved_table)
             picture_.has_reservation = true;
+        if (preference == libvirt_preference && handle.table >= first_root_table)
+            picture_.libvirt_root_table = handle.table;
         if (preference != our_preference)
             return;
         if (handle.table >= first_root_table)

@@ -5,6 +5,7 @@
 
 #include "mac_table.h"
 #include "netlink.h"
+#include "request.h"
 #include "virfloor/tree.h"
 
 #include <map>
@@ -31,6 +32,8 @@ struct Picture {
     std::vector<std::uint32_t> our_nodes; // handles of all of our preference, also strange ones
     bool has_our_preference = false;
     std::optional<std::uint16_t> libvirt_protocol; // of the preference that libvirt uses, if it is there
+    std::uint16_t libvirt_root_table = 0;          // and its root table, if it is u32's
+    std::vector<LibvirtFilter> libvirts;           // filters there, as far as it is known what they are made of
     bool has_reservation = false;                  // u32 table 7fe: at preference 2
     bool has_other_u32 = false;                    // any other preference of u32's, empty ones among them
     std::uint16_t our_root_table = 0;

@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <linux/pkt_cls.h>
 #include <linux/pkt_sched.h>
+#include <linux/tc_act/tc_csum.h>
 
 #include <algorithm>
 #include <array>
@@ -215,6 +216,36 @@ public:
         return message;
     }
 
+    // tc filter add dev DEV parent 1: pref 2 protocol ip handle 800::800 u32 match … action csum …
+    //   TCA_KIND "u32"
+    //   TCA_OPTIONS { TCA_U32_CLASSID, TCA_U32_SEL, TCA_U32_ACT { 1 { TCA_ACT_KIND "csum", TCA_ACT_OPTIONS {…} } } }
+    Message operator()(const LibvirtFilter& copied) const
+    {
+        Message message = filter(copied.place, copied.handle.value());
+        message.put(TCA_KIND, "u32");
+        if (verb_ == Verb::remove)
+            return message;
+        nlattr* options = message.begin(TCA_OPTIONS);
+        if (copied.target)
+            message.put(TCA_U32_CLASSID, *copied.target);
+        message.put_bytes(TCA_U32_SEL, copied.selector.data(), copied.selector.size());
+        if (copied.checksum) {
+            tc_csum parameters{}; // index 0: an action of its own
+            parameters.action = copied.checksum->verdict;
+            parameters.update_flags = copied.checksum->headers;
+            nlattr* actions = message.begin(TCA_U32_ACT);
+            nlattr* first = message.begin(1);
+            message.put(TCA_ACT_KIND, "csum");
+            nlattr* action = message.begin(TCA_ACT_OPTIONS);
+            message.put_struct(TCA_CSUM_PARMS, parameters);
+            message.end(action);
+            message.end(first);
+            message.end(actions);
+        }
+        message.end(options);
+        return message;
+    }
+
 private:
     static constexpr std::uint64_t most_rate32 = std::numeric_limits<std::uint32_t>::max();
 
@@ -304,6 +335,20 @@ public:
     std::string operator()(const OtherFilter& other) const
     {
         return join(filter(other.place), " handle 0x", hex(other.handle), " ", other.kind.data());
+    }
+
+    // The selector as bytes: tc has no words for all of it.
+    std::string operator()(const LibvirtFilter& copied) const
+    {
+        std::string text = join(filter(copied.place), " handle ", copied.handle.text(), " u32");
+        if (verb_ == Verb::remove)
+            return text;
+        text += " selector ";
+        for (const unsigned char byte : copied.selector)
+            text += join(byte < 0x10 ? "0" : "", hex(byte));
+        if (copied.target)
+            text += join(" flowid 1:", hex(*copied.target & 0xffff));
+        return text + (copied.checksum ? join(" action csum ", hex(copied.checksum->headers)) : "");
     }
 
 private:

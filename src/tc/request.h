@@ -13,6 +13,7 @@
 #include <optional>
 #include <string>
 #include <variant>
+#include <vector>
 
 namespace virfloor::tc {
 
@@ -88,8 +89,25 @@ struct OtherFilter {
     std::uint32_t handle = 0;
     bool operator==(const OtherFilter&) const = default;
 };
+// A u32 filter of libvirt's in the root table of its preference, with all that it is made of.
+struct LibvirtFilter {
+    struct Checksum {              // made anew, where the filter has that for an action
+        std::uint32_t headers = 0; // TCA_CSUM_UPDATE_FLAG_…
+        std::int32_t verdict = 0;  // TC_ACT_…
+        bool operator==(const Checksum&) const = default;
+    };
+    static constexpr std::size_t most_keys = 6; // that a message has room for
 
-using Object = std::variant<RootQdisc, LeafQdisc, HtbClass, Preference, U32Table, U32Match, U32Link, OtherFilter>;
+    U32Handle handle; // table 0: the preference's root table, whatever it is
+    Preference place;
+    std::vector<unsigned char> selector; // struct tc_u32_sel, with its keys
+    std::optional<std::uint32_t> target; // class
+    std::optional<Checksum> checksum;
+    bool operator==(const LibvirtFilter&) const = default;
+};
+
+using Object =
+    std::variant<RootQdisc, LeafQdisc, HtbClass, Preference, U32Table, U32Match, U32Link, OtherFilter, LibvirtFilter>;
 
 enum class Verb { add, change, remove };
 

@@ -35,6 +35,9 @@ Tree Translator::load(Picture picture)
     other_root_ = !tree.root && root != picture.qdiscs.end() && root->second.handle != 0;
     has_our_preference_ = picture.has_our_preference;
     libvirt_protocol_ = picture.libvirt_protocol;
+    libvirt_root_table_ = picture.libvirt_root_table;
+    libvirts_ = std::move(picture.libvirts);
+    moved_ = false;
     has_reservation_ = picture.has_reservation;
     has_other_u32_ = picture.has_other_u32;
     our_root_table_ = picture.our_root_table;
@@ -45,6 +48,8 @@ Tree Translator::load(Picture picture)
     if (!tree.root) {
         has_our_preference_ = has_reservation_ = has_other_u32_ = false;
         libvirt_protocol_.reset();
+        libvirt_root_table_ = 0;
+        libvirts_.clear();
         return tree;
     }
     foreign_ = picture.foreign;
@@ -92,9 +97,14 @@ std::vector<Reversible> Translator::translate(const Step& step)
             },
             [this](const AddSteering& add) { return addresses_.insert(add.mac, add.target); },
             [this](const RemoveSteering& remove) { return addresses_.erase(remove.mac); },
-            [](const RemoveForeign& remove) {
+            [this](const RemoveForeign& remove) {
                 const ForeignFilter& filter = remove.removed;
                 OtherFilter object{{filter.preference, filter.protocol}, {}, filter.handle};
+                if (moved_ && filter.preference == libvirt_preference) {
+                    auto handle = U32Handle::from(filter.handle);
+                    handle.table = first_root_table;
+                    object.handle = handle.value();
+                }
                 filter.kind.copy(object.kind.data(), object.kind.size() - 1);
                 return std::vector<Reversible>{{{Verb::remove, object}, {}}};
             },
@@ -133,11 +143,24 @@ bool Translator::others_use_libvirt_preference() const
 
 bool Translator::hides_tables() const { return !has_our_preference_ && others_use_u32(); }
 
+// Where libvirt's preference was deleted and made again while ours was there, as libvirt itself does whenever it
+// loads its firewall rules anew, its root table is another one. Its filters can be put back into 800: if they are
+// the only ones of others, and it is known what they are made of.
+bool Translator::others_can_be_moved() const
+{
+    const auto there =
+        std::ranges::count_if(foreign_, [](const auto& at) { return at.preference == libvirt_preference; });
+    return !has_other_u32_ && libvirt_protocol_ == libvirts.protocol && libvirt_root_table_ != 0 &&
+           libvirt_root_table_ != first_root_table && static_cast<std::size_t>(there) == libvirts_.size();
+}
+
 // u32's tables have one space of numbers for the whole qdisc, and the first preference to be made
-// gets the root table 800:, which libvirt must have. Where others have u32 filters, it is given away
-// for good.
+// gets the root table 800:, which libvirt must have. Where others have u32 filters that cannot be moved, it is
+// given away for good.
 bool Translator::must_give_way() const
 {
+    if (others_can_be_moved())
+        return true;
     if (others_use_u32())
         return false;
     // Nothing is left at libvirt's preference but its root table: the next who empties it takes it along.
@@ -146,7 +169,8 @@ bool Translator::must_give_way() const
     return !libvirt_protocol_ || unguarded || our_root_table_ == first_root_table;
 }
 
-// Where ours must give way, ours goes, the reservation is made, and ours comes after it. Where others
+// Where ours must give way, ours goes, the reservation is made, and ours comes after it; libvirt's filters that are
+// moved come between the two. Where others
 // use libvirt's preference it has table 800: already; the reservation joins them, so that the
 // preference outlives their filters. Where others use u32 and that preference is not there, table 800:
 // cannot be had before they are gone, and a reservation would be of no use. (Its table may still be
@@ -156,15 +180,22 @@ bool Translator::must_give_way() const
 std::vector<Reversible> Translator::add_filters()
 {
     std::vector<Reversible> requests;
-    const bool keep = others_use_u32();
+    const bool move = others_can_be_moved();
+    const bool keep = others_use_u32() && !move;
+    moved_ |= move;
     if (keep) {
         for (const auto handle : our_nodes_)
             requests.push_back({{Verb::remove, OtherFilter{ours, {"u32"}, handle}}, {}});
     } else {
         if (has_our_preference_)
             requests.push_back({{Verb::remove, ours}, {}});
-        if (libvirt_protocol_ == libvirts.protocol && !others_use_libvirt_preference()) {
-            requests.push_back({{Verb::remove, libvirts}, {}});
+        if (libvirt_protocol_ == libvirts.protocol && (move || !others_use_libvirt_preference())) {
+            Reversible removal{{Verb::remove, libvirts}, {}};
+            for (LibvirtFilter filter : libvirts_) {
+                filter.handle.table = 0;
+                removal.undo.push_back({Verb::add, filter});
+            }
+            requests.push_back(std::move(removal));
             libvirt_protocol_.reset();
             has_reservation_ = false;
         }
@@ -174,6 +205,11 @@ std::vector<Reversible> Translator::add_filters()
         requests.push_back({{Verb::add, reservation}, {{Verb::remove, libvirts}}});
         libvirt_protocol_ = libvirts.protocol;
         has_reservation_ = true;
+        libvirt_root_table_ = first_root_table;
+        for (LibvirtFilter& filter : libvirts_) {
+            filter.handle.table = first_root_table;
+            requests.push_back({{Verb::add, filter}, {{Verb::remove, filter}}});
+        }
     } else if (libvirt_protocol_ == libvirts.protocol && !has_reservation_) {
         requests.push_back({{Verb::add, reservation}, {{Verb::remove, reservation}}});
         has_reservation_ = true;

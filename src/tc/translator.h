@@ -41,12 +41,16 @@ private:
     bool must_give_way() const;
     bool others_use_u32() const;
     bool others_use_libvirt_preference() const;
+    bool others_can_be_moved() const;
 
     MacTable addresses_;
     std::optional<Leaf> leaf_;
     bool other_root_ = false;
     bool has_our_preference_ = false;
     std::optional<std::uint16_t> libvirt_protocol_;
+    std::uint16_t libvirt_root_table_ = 0;
+    std::vector<LibvirtFilter> libvirts_;
+    bool moved_ = false; // since they were read
     bool has_reservation_ = false;
     bool has_other_u32_ = false;
     std::vector<ForeignFilter> foreign_;

@@ -3,13 +3,16 @@
 
 #include "fake_kernel.h"
 #include "netlink.h"
+#include "request.h"
 #include "support.h"
 
 #include <linux/if_ether.h>
+#include <linux/pkt_cls.h>
 #include <linux/pkt_sched.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 
 namespace virfloor::tc {
 namespace {
@@ -334,6 +337,127 @@ TEST_F(DeviceTreeTest, RepairsOurFiltersBesideQemus)
     network_.unplug(uuid(2));
     EXPECT_NO_THROW(reconcile());
     expect_in_step();
+}
+
+class FirewallReload : public DeviceTreeTest {
+protected:
+    // What libvirt's nftables backend does whenever it loads its rules anew.
+    void reload()
+    {
+        kernel_.remove_preference(2);
+        kernel_.add_checksum_filter();
+    }
+    const FakeKernel::Node& checksum_filter() const
+    {
+        return std::find_if(kernel_.nodes.begin(), kernel_.nodes.end(),
+                            [](const auto& at) { return at.second.checksum.has_value(); })
+            ->second;
+    }
+    // libvirt has made the root, and its filter, before us.
+    void SetUp() override
+    {
+        kernel_.qdiscs[TC_H_ROOT] = {"htb", 0x10000, 2};
+        kernel_.add_checksum_filter();
+        plug(1, 20, 256);
+        reconcile();
+        ASSERT_EQ(kernel_.preferences.at(2).root, 0x800);
+    }
+};
+
+TEST_F(FirewallReload, LibvirtsFilterIsLeftAloneBeforeIt)
+{
+    kernel_.heal();
+    EXPECT_EQ(reconcile(), 0u);
+    EXPECT_EQ(kernel_.changes, 0u);
+    EXPECT_TRUE(kernel_.tables.contains(0x7fe));
+}
+
+TEST_F(FirewallReload, LibvirtsFilterIsPutBackIntoTable800)
+{
+    std::string whole; // ours is made anew, and need not be in the tables where it was
+    for (int i = 0; i < 3; ++i) {
+        reload();
+        ASSERT_NE(kernel_.preferences.at(2).root, 0x800);
+        EXPECT_GT(reconcile(), 0u);
+        EXPECT_EQ(kernel_.preferences.at(2).root, 0x800);
+        EXPECT_TRUE(kernel_.nodes.contains(0x80000800));
+        EXPECT_TRUE(kernel_.tables.contains(0x7fe));
+        if (i > 0) {
+            EXPECT_EQ(kernel_.picture(), whole);
+        }
+        whole = kernel_.picture();
+        EXPECT_EQ(checksum_filter().checksum, 17u); // of the IPv4 header and of UDP
+        EXPECT_EQ(reconcile(), 0u);
+        expect_in_step();
+    }
+}
+
+TEST_F(FirewallReload, LibvirtsFilterOutlivesEachRefusedMessage)
+{
+    std::size_t failed = 0;
+    for (std::size_t number = 0; number < 200; ++number) {
+        reload();
+        const auto selector = checksum_filter().selector;
+        kernel_.heal();
+        kernel_.fail_at(number, EPERM, "no");
+        bool refused = false;
+        try {
+            reconcile();
+        } catch (const Error&) {
+            refused = true;
+            ++failed;
+        }
+        ASSERT_EQ(checksum_filter().selector, selector) << number;
+        kernel_.heal();
+        reconcile();
+        EXPECT_EQ(kernel_.preferences.at(2).root, 0x800);
+        expect_in_step();
+        if (!refused)
+            break; // past the last message
+    }
+    EXPECT_GT(failed, 20u);
+}
+
+// Other filters there, as far as they are known, are moved, too.
+TEST_F(FirewallReload, FiltersThatGoInTheSameChangeAreFound)
+{
+    reload();
+    kernel_.add_u32(2, ETH_P_IP, mac(256), 0x10003); // ours leads there
+    kernel_.add_u32(2, ETH_P_IP, mac(0x123456), 0x10004);
+    network_.unplug(uuid(2));
+    EXPECT_NO_THROW(reconcile());
+    EXPECT_EQ(kernel_.preferences.at(2).root, 0x800);
+    EXPECT_EQ(std::ranges::count_if(kernel_.nodes, [](const auto& at) { return at.second.preference == 2; }), 1);
+    expect_in_step();
+}
+
+TEST_F(FirewallReload, WhatCannotBeMadeAgainStays)
+{
+    const auto expect_left_alone = [&] {
+        kernel_.heal();
+        EXPECT_EQ(reconcile(), 0u);
+        EXPECT_EQ(kernel_.changes, 0u);
+        expect_in_step();
+    };
+    reload();
+    FakeKernel::Node& filter = kernel_.nodes.at(std::uint32_t{kernel_.preferences.at(2).root} << 20 | 0x800);
+    filter.link_to = 0x7fe;
+    expect_left_alone();
+    filter.link_to = 0;
+    tc_u32_sel longer{};
+    longer.nkeys = LibvirtFilter::most_keys + 1;
+    filter.selector.assign(sizeof longer + longer.nkeys * sizeof(tc_u32_key), 0);
+    std::memcpy(filter.selector.data(), &longer, sizeof longer);
+    expect_left_alone();
+}
+
+TEST_F(FirewallReload, BesideOthersU32FiltersTheyStay)
+{
+    kernel_.add_u32(3, ETH_P_IP, mac(0x123456), 0x10002);
+    reload();
+    const std::string before = kernel_.picture();
+    EXPECT_EQ(reconcile(), 0u);
+    EXPECT_EQ(kernel_.picture(), before);
 }
 
 // u32 tables of others have numbers too, and a restart must not forget them.

@@ -2,8 +2,10 @@
 #include "fake_kernel.h"
 
 #include <arpa/inet.h>
+#include <linux/if_ether.h>
 #include <linux/pkt_cls.h>
 #include <linux/pkt_sched.h>
+#include <linux/tc_act/tc_csum.h>
 #include <net/if.h>
 #include <netlink/msg.h>
 #include <netlink/netlink.h>
@@ -399,12 +401,27 @@ void FakeKernel::u32(const nlmsghdr& message, std::uint16_t preference, std::uin
         throw Refused{EINVAL, "Specified hash table not found"};
     if (!options.contains(TCA_U32_SEL) || options.at(TCA_U32_SEL).size() < sizeof(tc_u32_sel))
         throw Refused{EINVAL, "Selector not specified"};
-    Node node{preference, value_of<std::uint32_t>(options, TCA_U32_CLASSID).value_or(0), 0, options.at(TCA_U32_SEL),
-              "u32"};
+    Node node{preference, value_of<std::uint32_t>(options, TCA_U32_CLASSID).value_or(0),
+              0,          options.at(TCA_U32_SEL),
+              "u32",      {}};
     if (const auto link = value_of<std::uint32_t>(options, TCA_U32_LINK)) {
         node.link_to = table_of(*link);
         if (!tables.contains(node.link_to) || node.link_to >= 0x800)
             throw Refused{EINVAL, "Link hash table not found"};
+    }
+    if (value_of<std::uint32_t>(options, TCA_U32_FLAGS).value_or(0) & TCA_CLS_FLAGS_NOT_IN_HW)
+        throw Refused{EINVAL, "Invalid flags"};
+    if (const auto actions = options.find(TCA_U32_ACT); actions != options.end()) {
+        const auto first = attributes_of(actions->second.data(), actions->second.size()).at(1);
+        const auto action = attributes_of(first.data(), first.size());
+        const auto& settings = action.at(TCA_ACT_OPTIONS);
+        if (text_of(action, TCA_ACT_KIND) != "csum")
+            throw Refused{ENOENT, "Failed to load TC action module"};
+        const auto parameters =
+            value_of<tc_csum>(attributes_of(settings.data(), settings.size()), TCA_CSUM_PARMS).value();
+        if (parameters.index != 0 || parameters.action != TC_ACT_OK)
+            throw Refused{EINVAL, "not what libvirt's filter does"};
+        node.checksum = parameters.update_flags;
     }
     if (!nodes.emplace((place & 0xfffff000) | (handle & 0xfff), node).second)
         throw Refused{EEXIST, "Filter already exists"};
@@ -427,14 +444,53 @@ void FakeKernel::add_u32(std::uint16_t preference, std::uint16_t protocol, MacAd
     Datagram body(sizeof selector + sizeof keys);
     std::memcpy(body.data(), &selector, sizeof selector);
     std::memcpy(body.data() + sizeof selector, keys, sizeof keys);
-    nodes[handle] = {preference, target, 0, body, "u32"};
+    nodes[handle] = {preference, target, 0, body, "u32", {}};
+}
+
+std::uint32_t FakeKernel::add_checksum_filter()
+{
+    add_preference(2, "u32", ETH_P_IP);
+    const std::uint32_t handle = std::uint32_t{preferences.at(2).root} << 20 | 0x800;
+    tc_u32_sel selector{};
+    selector.flags = TC_U32_TERMINAL;
+    selector.nkeys = 1;
+    const tc_u32_key key{htonl(0xffff), htonl(68), 20, 0};
+    Datagram body(sizeof selector + sizeof key);
+    std::memcpy(body.data(), &selector, sizeof selector);
+    std::memcpy(body.data() + sizeof selector, &key, sizeof key);
+    nodes[handle] = {2, 0, 0, body, "u32", TCA_CSUM_UPDATE_FLAG_IPV4HDR | TCA_CSUM_UPDATE_FLAG_UDP};
+    return handle;
 }
 
 void FakeKernel::add_fw(std::uint16_t preference, std::uint32_t mark, std::uint32_t target)
 {
     add_preference(preference, "fw", 3);
-    others[{preference, mark}] = {preference, target, 0, {}, "fw"};
+    others[{preference, mark}] = {preference, target, 0, {}, "fw", {}};
 }
+
+namespace {
+
+// As tcf_action_dump_1 and tcf_csum_dump do (net/sched/act_api.c, act_csum.c).
+void put_checksum(Builder& built, std::uint32_t headers)
+{
+    tc_csum parameters{};
+    parameters.index = 1;
+    parameters.refcnt = parameters.bindcnt = 1;
+    parameters.action = TC_ACT_OK;
+    parameters.update_flags = headers;
+    const tcf_t times{};
+    const auto actions = built.begin(TCA_U32_ACT);
+    const auto first = built.begin(1);
+    built.attribute(TCA_ACT_KIND, "csum");
+    const auto statistics = built.begin(TCA_ACT_STATS);
+    built.number64(1, 0).end(statistics);
+    built.number(TCA_ACT_IN_HW_COUNT, 0);
+    const auto options = built.begin(TCA_ACT_OPTIONS | NLA_F_NESTED);
+    built.attribute(TCA_CSUM_PARMS, &parameters, sizeof parameters);
+    built.attribute(TCA_CSUM_TM, &times, sizeof times).end(options).end(first).end(actions);
+}
+
+} // namespace
 
 void FakeKernel::dump(const nlmsghdr& message)
 {
@@ -519,6 +575,9 @@ void FakeKernel::dump(const nlmsghdr& message)
                         built.number(TCA_U32_CLASSID, node.target);
                     if (node.link_to)
                         built.number(TCA_U32_LINK, std::uint32_t{node.link_to} << 20);
+                    built.number(TCA_U32_FLAGS, TCA_CLS_FLAGS_NOT_IN_HW);
+                    if (node.checksum)
+                        put_checksum(built, *node.checksum);
                     built.end(nest);
                     add(built);
                 }
@@ -556,6 +615,8 @@ std::string FakeKernel::picture() const
         out << "node " << seen.preference << ' ' << place(handle) << " to " << seen.target << " link " << seen.link_to;
         for (const unsigned byte : seen.selector)
             out << ' ' << byte;
+        if (seen.checksum)
+            out << " csum " << *seen.checksum;
         out << '\n';
     }
     for (const auto& [name, seen] : others)

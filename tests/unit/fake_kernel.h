@@ -116,6 +116,7 @@ public:
         std::uint16_t link_to = 0;
         Datagram selector;
         std::string kind = "u32";
+        std::optional<std::uint32_t> checksum; // what action csum makes anew, if it has that
     };
     std::map<std::uint32_t, Qdisc> qdiscs;  // by parent
     std::map<std::uint32_t, Class> classes; // by handle
@@ -130,6 +131,8 @@ public:
     void remove_preference(std::uint16_t preference);
     // A u32 filter as tc makes it where it is not told a name.
     void add_u32(std::uint16_t preference, std::uint16_t protocol, MacAddress mac, std::uint32_t target);
+    // libvirt's for DHCP's checksums, as its nftables backend asks tc for it; its handle.
+    std::uint32_t add_checksum_filter();
     void add_fw(std::uint16_t preference, std::uint32_t mark, std::uint32_t target);
 
     void receive(const nlmsghdr& message);

@@ -11,6 +11,7 @@
 
 #include <arpa/inet.h>
 #include <linux/if_ether.h>
+#include <linux/pkt_cls.h>
 #include <net/if.h>
 #include <netlink/msg.h>
 #include <sched.h>
@@ -224,6 +225,37 @@ TEST_F(KernelTest, OurFiltersAreRepairedBesideQemus)
     expect_read_back(*network);
     EXPECT_NO_THROW(network->unplug(uuid(5)));
     expect_read_back(*network);
+}
+
+// As it is after libvirt has deleted its preference and made a filter there again, but for that one's action,
+// which not every kernel has.
+TEST_F(KernelTest, LibvirtsFilterIsPutBackIntoTable800)
+{
+    auto network = floored(20);
+    network->reconcile();
+    const Preference libvirts{libvirt_preference, ip_protocol};
+    ASSERT_EQ(ask({Verb::remove, libvirts}).error, 0);
+    tc_u32_sel selector{};
+    selector.flags = TC_U32_TERMINAL;
+    selector.nkeys = 1;
+    const tc_u32_key port{htonl(0xffff), htonl(68), 20, 0};
+    LibvirtFilter filter{{0, 0, 0x800}, libvirts, std::vector<unsigned char>(sizeof selector + sizeof port), {}, {}};
+    std::memcpy(filter.selector.data(), &selector, sizeof selector);
+    std::memcpy(filter.selector.data() + sizeof selector, &port, sizeof port);
+    ASSERT_EQ(ask({Verb::add, filter}).error, 0);
+    const auto read = [this] {
+        return read_picture(*netlink_, static_cast<int>(if_nametoindex(bridge)), MacKey::destination);
+    };
+    ASSERT_NE(read().libvirt_root_table, first_root_table);
+
+    EXPECT_GT(network->reconcile(), 0u);
+    EXPECT_EQ(network->reconcile(), 0u);
+    expect_read_back(*network);
+    filter.handle.table = first_root_table;
+    EXPECT_EQ(read().libvirt_root_table, first_root_table);
+    EXPECT_EQ(read().libvirts, std::vector{filter});
+    add_qemu_filter(mac(0x123456), {3});
+    EXPECT_EQ(network->reconcile(), 1u);
 }
 
 TEST_F(KernelTest, ARefusalHasTheKernelsText)

@@ -12,6 +12,7 @@
 #include <linux/if_ether.h>
 #include <linux/pkt_cls.h>
 #include <linux/pkt_sched.h>
+#include <linux/tc_act/tc_csum.h>
 
 #include <cstring>
 
@@ -328,6 +329,81 @@ TEST_F(CannedDump, ReadsFiltersOfOthers)
                                    {7, ETH_P_ALL, 1, "bpf", ClassId{7}, {}},
                                    {8, ETH_P_ALL, 1, "matchall", {}, {}},
                                }));
+}
+
+using Fill = std::function<void(Builder&)>;
+
+// A filter with actions at libvirt's preference. Each action is its attributes.
+Fill with_actions(const Datagram& selector, const std::vector<Fill>& actions)
+{
+    return [=](Builder& built) {
+        built.attribute(TCA_U32_SEL, selector.data(), selector.size());
+        const auto nest = built.begin(TCA_U32_ACT);
+        for (std::size_t i = 0; i < actions.size(); ++i) {
+            const auto action = built.begin(static_cast<unsigned>(i + 1));
+            actions[i](built);
+            built.end(action);
+        }
+        built.end(nest);
+    };
+}
+
+void csum(Builder& built, std::size_t size = sizeof(tc_csum), const std::string& kind = "csum")
+{
+    tc_csum parameters{};
+    parameters.index = 5;
+    parameters.action = TC_ACT_OK;
+    parameters.update_flags = TCA_CSUM_UPDATE_FLAG_UDP;
+    built.attribute(TCA_ACT_KIND, kind);
+    const auto options = built.begin(TCA_ACT_OPTIONS | NLA_F_NESTED);
+    built.attribute(TCA_CSUM_PARMS, &parameters, size).end(options);
+}
+
+TEST_F(CannedDump, KnowsWhatLibvirtsFiltersAreMadeOf)
+{
+    const auto body = selector({key(20, 0xffff, 68)});
+    add_root();
+    add_node(
+        0x80200000, [](Builder& b) { b.number(TCA_U32_DIVISOR, 1); }, 2, ETH_P_IP);
+    add_node(0x80200800, with_actions(body, {[](Builder& b) { csum(b); }}), 2, ETH_P_IP);
+    add_node(0x80200801, match(body, 0x10005), 2, ETH_P_IP);
+    const auto picture = read();
+    const Preference place{2, ip_protocol};
+    EXPECT_EQ(picture.libvirt_root_table, 0x802);
+    EXPECT_EQ(picture.libvirts,
+              (std::vector<LibvirtFilter>{
+                  {{0x802, 0, 0x800}, place, body, {}, LibvirtFilter::Checksum{TCA_CSUM_UPDATE_FLAG_UDP, TC_ACT_OK}},
+                  {{0x802, 0, 0x801}, place, body, 0x10005, {}},
+              }));
+}
+
+TEST_F(CannedDump, KnowsNothingOfFiltersWithMore)
+{
+    const auto body = selector({key(20, 0xffff, 68)});
+    const auto plain = [](Builder& b) { csum(b); };
+    add_root();
+    const auto expect_unknown = [this](const Fill& fill, std::uint32_t handle = 0x80200800) {
+        add_node(handle, fill, 2, ETH_P_IP);
+        EXPECT_TRUE(read().libvirts.empty());
+        EXPECT_FALSE(read().foreign.empty());
+    };
+    const auto expect_unknown_beside = [&](unsigned attribute, std::uint32_t value) {
+        expect_unknown([=](Builder& b) { match(body)(b), b.number(attribute, value); });
+    };
+    expect_unknown(with_actions(body, {plain, plain}));
+    expect_unknown(with_actions(body, {[](Builder&) {}}));
+    expect_unknown(with_actions(body, {}));
+    expect_unknown(with_actions(body, {[](Builder& b) { csum(b, sizeof(tc_csum), "gact"); }}));
+    expect_unknown(with_actions(body, {[](Builder& b) { csum(b, sizeof(tc_csum) - 1); }}));
+    expect_unknown(with_actions(body, {[](Builder& b) { b.attribute(TCA_ACT_KIND, "csum"); }}));
+    expect_unknown(with_actions(body, {[](Builder& b) { csum(b), b.number(TCA_ACT_COOKIE, 1); }}));
+    expect_unknown([&](Builder& b) { match(body)(b), b.number(TCA_U32_ACT, 0xffffffff); });
+    expect_unknown_beside(TCA_U32_MARK, 1);
+    expect_unknown_beside(TCA_U32_LINK, 0x100000);
+    expect_unknown_beside(TCA_U32_FLAGS, TCA_CLS_FLAGS_SKIP_HW);
+    expect_unknown(match(selector({key(20, 0xffff, 68)}, 0, 0, 2))); // shorter than it says
+    expect_unknown(match(selector(std::vector(LibvirtFilter::most_keys + 1, key(20, 0xffff, 68)))));
+    expect_unknown(match(body), 0x00100001); // in a table of its own
 }
 
 TEST_F(CannedDump, SeesTheReservation)

@@ -6,6 +6,7 @@
 #include <linux/if_ether.h>
 #include <linux/pkt_cls.h>
 #include <linux/pkt_sched.h>
+#include <linux/tc_act/tc_csum.h>
 
 #include <cstring>
 #include <sstream>
@@ -178,6 +179,48 @@ TEST(Encode, PreferenceAndOtherFilter)
                    {RTM_DELTFILTER, plain, 0x10000, 1, place(1, ETH_P_ALL), Bytes_{}.attribute(TCA_KIND, fw)});
 }
 
+// libvirt's filter for DHCP's checksums, and one of QEMU's that has a class.
+const LibvirtFilter dhcp{{0x800, 0, 0x800}, {2, ip_protocol}, {1, 2, 3, 4}, {}, LibvirtFilter::Checksum{17, -1}};
+const LibvirtFilter qemus{{0, 0, 3}, {2, ip_protocol}, {1, 2, 3, 4}, 0x10003, {}};
+
+TEST(Encode, LibvirtFilter)
+{
+    const auto selector = Bytes_{}.u8(1).u8(2).u8(3).u8(4);
+    const auto csum = Bytes_{}.u32(0).u32(0).u32(0xffffffff).u32(0).u32(0).u32(17); // struct tc_csum
+    expect_message(
+        {Verb::add, dhcp},
+        {RTM_NEWTFILTER, create, 0x10000, 0x80000800, place(2, ETH_P_IP),
+         Bytes_{}
+             .attribute(TCA_KIND, Bytes_{}.u8('u').u8('3').u8('2').u8(0))
+             .attribute(TCA_OPTIONS | NLA_F_NESTED,
+                        Bytes_{}
+                            .attribute(TCA_U32_SEL, selector)
+                            .attribute(TCA_U32_ACT | NLA_F_NESTED,
+                                       Bytes_{}.attribute(
+                                           1 | NLA_F_NESTED,
+                                           Bytes_{}
+                                               .attribute(TCA_ACT_KIND, Bytes_{}.u8('c').u8('s').u8('u').u8('m').u8(0))
+                                               .attribute(TCA_ACT_OPTIONS | NLA_F_NESTED,
+                                                          Bytes_{}.attribute(TCA_CSUM_PARMS, csum)))))});
+    expect_message(
+        {Verb::add, qemus},
+        {RTM_NEWTFILTER, create, 0x10000, 3, place(2, ETH_P_IP),
+         Bytes_{}
+             .attribute(TCA_KIND, Bytes_{}.u8('u').u8('3').u8('2').u8(0))
+             .attribute(TCA_OPTIONS | NLA_F_NESTED,
+                        Bytes_{}.attribute(TCA_U32_CLASSID, Bytes_{}.u32(0x10003)).attribute(TCA_U32_SEL, selector))});
+    expect_message({Verb::remove, qemus}, {RTM_DELTFILTER, plain, 0x10000, 3, place(2, ETH_P_IP),
+                                           Bytes_{}.attribute(TCA_KIND, Bytes_{}.u8('u').u8('3').u8('2').u8(0))});
+}
+
+TEST(Encode, TheLongestLibvirtFilterHasRoom)
+{
+    LibvirtFilter longest = dhcp;
+    longest.selector.resize(sizeof(tc_u32_sel) + LibvirtFilter::most_keys * sizeof(tc_u32_key));
+    longest.target = 0x10003;
+    EXPECT_NO_THROW(encode({Verb::add, longest}, ifindex, MacKey::destination));
+}
+
 TEST(Encode, U32Table)
 {
     expect_message(
@@ -322,6 +365,11 @@ TEST(Describe, IsTheCommandThatDoesTheSame)
               "tc filter del dev virbr7 parent 1: pref 10 protocol all handle 0:0:1 u32");
     EXPECT_EQ(text(Verb::remove, OtherFilter{{1, any_protocol}, {'f', 'w'}, 0x1f}),
               "tc filter del dev virbr7 parent 1: pref 1 protocol all handle 0x1f fw");
+    EXPECT_EQ(text(Verb::add, dhcp), "tc filter add dev virbr7 parent 1: pref 2 protocol ip handle 800:0:800 u32 "
+                                     "selector 01020304 action csum 11");
+    EXPECT_EQ(text(Verb::add, qemus), "tc filter add dev virbr7 parent 1: pref 2 protocol ip handle 0:0:3 u32 "
+                                      "selector 01020304 flowid 1:3");
+    EXPECT_EQ(text(Verb::remove, dhcp), "tc filter del dev virbr7 parent 1: pref 2 protocol ip handle 800:0:800 u32");
 }
 
 TEST(Name, OfEachLeaf)
