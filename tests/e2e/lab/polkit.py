@@ -12,10 +12,10 @@ import tempfile
 from typing import Iterator, Mapping, NamedTuple, Optional
 
 from . import daemon
+from .bus import system_bus
 from .commands import QEMU, run, wait_until
 
 LIBVIRTD_CONF = pathlib.Path("/etc/libvirt/libvirtd.conf")
-BUS_SOCKET = pathlib.Path("/run/dbus/system_bus_socket")
 POLKITD = "/usr/lib/polkit-1/polkitd"
 ACTIONS = pathlib.Path("/usr/share/polkit-1/actions")
 RULES = pathlib.Path("/etc/polkit-1/rules.d")
@@ -34,21 +34,6 @@ PERMISSIONS = {
     "nwfilter-binding": "getattr read create delete",
 }
 ALL = frozenset(f"{kind}.{name}" for kind, names in PERMISSIONS.items() for name in names.split())
-
-BUS_CONFIG = f"""<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
- "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
-<busconfig>
-  <type>system</type>
-  <listen>unix:path={BUS_SOCKET}</listen>
-  <auth>EXTERNAL</auth>
-  <policy context="default">
-    <allow user="*"/>
-    <allow own="*"/>
-    <allow send_destination="*"/>
-    <allow receive_sender="*"/>
-  </policy>
-</busconfig>
-"""
 
 ACTION = """<action id="org.libvirt.api.{}"><description>{}</description><message>{}</message>
 <defaults><allow_any>no</allow_any><allow_inactive>no</allow_inactive><allow_active>no</allow_active></defaults>
@@ -148,16 +133,6 @@ def _bound(source: pathlib.Path, target: pathlib.Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _running(*argv: str) -> Iterator[None]:
-    process = subprocess.Popen(argv, stdin=subprocess.DEVNULL)
-    try:
-        yield
-    finally:
-        process.terminate()
-        process.wait()
-
-
-@contextlib.contextmanager
 def access_control(users: Mapping[str, Rights]) -> Iterator[AccessControl]:
     """libvirtd has to be started inside the block, and is started again without polkit at its end."""
     with contextlib.ExitStack() as stack:
@@ -176,12 +151,7 @@ def access_control(users: Mapping[str, Rights]) -> Iterator[AccessControl]:
         stack.enter_context(_bound(folder / "rules", RULES))
         stack.enter_context(_bound(folder / "none", OTHER_RULES))
 
-        (folder / "bus.conf").write_text(BUS_CONFIG)
-        BUS_SOCKET.parent.mkdir(exist_ok=True)
-        stack.callback(BUS_SOCKET.unlink, missing_ok=True)
-        bus = ("dbus-daemon", f"--config-file={folder}/bus.conf", "--nofork", "--nopidfile", "--nosyslog")
-        stack.enter_context(_running(*bus))
-        wait_until("the bus listens", BUS_SOCKET.exists)
+        stack.enter_context(system_bus())
         control = AccessControl(users, folder / "polkitd.log")
         stack.callback(control.stop_polkitd)
         control.start_polkitd()
