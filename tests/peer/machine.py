@@ -3,10 +3,11 @@
 """Runs a command in a virtual machine: in the sandbox, under Debian's kernel, with one processor whose
 clock counts instructions, so that neither the host's speed nor its load shows in a time.
 
-    machine.py BUILD_DIR RESULTS SECONDS COMMAND…
+    machine.py SUITE BUILD_DIR RESULTS SECONDS COMMAND…
 
-BUILD_DIR is where the driver module was built, RESULTS the folder for what the command leaves in /results. The
-exit status is the command's. There tests/ is in /share, and the current folder is tests/peer.
+SUITE is a release of Debian (image.SUITES), BUILD_DIR where the driver module was built, RESULTS the folder for what
+the command leaves in /results. The exit status is the command's. There tests/ is in /share, and the current folder
+is tests/peer.
 """
 
 from __future__ import annotations
@@ -19,24 +20,27 @@ import tarfile
 import tempfile
 from typing import Sequence
 
-import image
+from image import Image
 
 TESTS = pathlib.Path(__file__).parents[1]
-FOLDERS = ("sandbox", "e2e", "peer", "bench")
+FOLDERS = ("sandbox", "e2e", "peer", "nftables", "bench")
 MODULE = "libvirt_driver_network.so"
 RESULTS_SIZE = 64 << 20  # at most
 MEMORY_MIB = 2048
 
 
-def run(command: Sequence[str], build: pathlib.Path, results: pathlib.Path, seconds: float) -> int:
+def run(
+    command: Sequence[str], build: pathlib.Path, results: pathlib.Path, seconds: float, suite: str = "bookworm"
+) -> int:
     """Returns the command's exit status. The machine is ended when it has run for that long."""
+    image = Image(suite)
     image.ensure()
-    with tempfile.TemporaryDirectory(dir=image.FOLDER) as folder:
+    with tempfile.TemporaryDirectory(dir=image.folder) as folder:
         share, handed_back = pathlib.Path(folder) / "share.tar", pathlib.Path(folder) / "results.tar"
         _write_share(share, command, build)
         with handed_back.open("wb") as disk:
             disk.truncate(RESULTS_SIZE)
-        _boot(share, handed_back, seconds)
+        _boot(image, share, handed_back, seconds)
         shutil.rmtree(results, ignore_errors=True)
         results.mkdir(parents=True)
         with tarfile.open(handed_back) as archive:
@@ -63,18 +67,18 @@ def _without_byte_code(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
     return None if "__pycache__" in member.name else member
 
 
-def _boot(share: pathlib.Path, handed_back: pathlib.Path, seconds: float) -> None:
+def _boot(image: Image, share: pathlib.Path, handed_back: pathlib.Path, seconds: float) -> None:
     command_line = "console=ttyS0 root=/dev/vda rootfstype=ext4 rw fsck.mode=skip quiet loglevel=1 panic=-1"
     # Code at the same address in each process: QEMU need not translate it anew.
     command_line += " norandmaps init=/usr/sbin/peer-init"
     drives = []
-    for path, options in ((image.DISK, ",snapshot=on"), (share, ",readonly=on"), (handed_back, "")):
+    for path, options in ((image.disk, ",snapshot=on"), (share, ",readonly=on"), (handed_back, "")):
         drives += ["-drive", f"file={path},format=raw,if=virtio{options}"]
     process = [
         "setpriv", "--pdeathsig", "KILL",
         "qemu-system-x86_64", "-accel", "tcg", "-icount", "shift=0,sleep=off", "-smp", "1", "-m", str(MEMORY_MIB),
         "-nodefaults", "-no-reboot", "-display", "none", "-serial", "stdio",
-        "-kernel", str(image.KERNEL), "-initrd", str(image.INITRD),
+        "-kernel", str(image.kernel), "-initrd", str(image.initrd),
         "-append", command_line,
         *drives,
     ]  # fmt: skip
@@ -85,4 +89,5 @@ def _boot(share: pathlib.Path, handed_back: pathlib.Path, seconds: float) -> Non
 
 
 if __name__ == "__main__":
-    sys.exit(run(sys.argv[4:], pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), float(sys.argv[3])))
+    suite, build, results, seconds = sys.argv[1:5]
+    sys.exit(run(sys.argv[5:], pathlib.Path(build), pathlib.Path(results), float(seconds), suite))
