@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "commands.h"
 #include "config.h"
+#include "follower.h"
 #include "http_server.h"
-#include "live_inventory.h"
 #include "metrics.h"
 #include "options.h"
 #include "virfloor/device_tree.h"
@@ -10,6 +10,8 @@
 #include "virfloor/text.h"
 
 #include <prometheus/text_serializer.h>
+
+#include <poll.h>
 
 #include <cerrno>
 #include <csignal>
@@ -23,6 +25,9 @@ namespace {
 
 // Not one of 9100 to 9999, which Prometheus' list of default ports gives to exporters, and has nearly used up.
 constexpr const char* default_address = "127.0.0.1:19753";
+
+// What libvirt may take to answer. Prometheus gives a scrape 10 s unless it is told otherwise.
+constexpr auto patience = std::chrono::seconds(3);
 
 // Says each problem once, until it is over.
 class Complaints {
@@ -42,19 +47,20 @@ private:
 // Collects when it is asked: figures are those of the scrape.
 class Metrics {
 public:
-    explicit Metrics(std::vector<std::string> uris) : inventory_(std::move(uris)) {}
+    explicit Metrics(std::vector<std::string> uris)
+        : may_use_files_(uris.empty()), follower_(Follower(std::move(uris), std::nullopt))
+    {
+    }
 
     std::vector<prometheus::MetricFamily> collect()
     {
         Scrape scrape;
-        const Told told = ask_libvirt(scrape);
-        if (told.networks) {
-            for (const NetworkState& network : *told.networks)
-                if (network.floored)
-                    scrape.networks.push_back({&network, {}, {}});
-            timed(scrape, "kernel", [&] { return read_kernel(scrape); });
-            timed(scrape, "status", [&] { return read_status_files(scrape); });
-        }
+        timed(scrape, "libvirt", [&] { return ask_libvirt(scrape); });
+        for (const NetworkState& network : networks_)
+            if (network.floored)
+                scrape.networks.push_back({&network, {}, {}});
+        timed(scrape, "kernel", [&] { return read_kernel(scrape); });
+        timed(scrape, "status", [&] { return read_status_files(scrape); });
         complaints_.end_of_scrape();
         return families(scrape, drops_);
     }
@@ -68,19 +74,33 @@ private:
         scrape.collectors.push_back({name, succeeded, std::chrono::steady_clock::now() - start});
     }
 
-    Told ask_libvirt(Scrape& scrape)
+    // The classes that changed since the last scrape tell which ports are to be read again.
+    bool ask_libvirt(Scrape& scrape)
     {
-        Told told;
-        timed(scrape, "libvirt", [&] {
-            told = inventory_.ask();
-            return told.problem.empty();
-        });
-        if (!told.problem.empty())
-            complaints_.begin(told.problem);
-        scrape.libvirt_answers = told.answers;
-        if (told.networks)
-            scrape.inventory_read_at = told.read_at;
-        return told;
+        if (const auto late = follower_.take()) // an answer that the last scrape did not wait for
+            learn(*late);
+        Samples now = take_samples(*netlink_, networks_);
+        follower_.ask(class_changes(samples_, now));
+        samples_ = std::move(now);
+        pollfd readable{follower_.descriptor(), POLLIN, 0};
+        poll(&readable, 1, static_cast<int>(std::chrono::milliseconds(patience).count()));
+        const News news = follower_.take().value_or(News{{}, _("libvirt does not answer")});
+        learn(news);
+        if (!news.trouble.empty())
+            complaints_.begin(news.trouble);
+        scrape.libvirt_answers = news.trouble.empty();
+        scrape.inventory_read_at = read_at_;
+        return scrape.libvirt_answers;
+    }
+
+    void learn(const News& news)
+    {
+        if (news.networks) {
+            networks_ = *news.networks;
+            read_at_ = std::chrono::system_clock::now();
+        } else if (!news.trouble.empty() && !read_at_ && may_use_files_ && may_read_files()) {
+            networks_ = read_files();
+        }
     }
 
     bool read_kernel(Scrape& scrape)
@@ -115,8 +135,12 @@ private:
         }
     }
 
-    LiveInventory inventory_;
+    bool may_use_files_; // where no daemon is named
     std::shared_ptr<tc::Netlink> netlink_ = tc::open_netlink();
+    std::vector<NetworkState> networks_; // as they were told last
+    std::optional<std::chrono::system_clock::time_point> read_at_;
+    Samples samples_; // of the last scrape
+    BackgroundFollower follower_;
     WideDrops drops_;
     Complaints complaints_;
 };

@@ -86,8 +86,8 @@ constexpr Metric network_condition{
     "How the tree in the kernel stands to what is promised: 1 for the state that it is in, 0 for the others."};
 constexpr Metric libvirt_up{"virt_floor_libvirt_up", gauge, "Whether libvirt answers: 1 if it does, 0 if not."};
 constexpr Metric inventory_read{"virt_floor_inventory_timestamp_seconds", gauge,
-                                "When libvirt was last asked for all networks and interfaces, in seconds since 1970. "
-                                "They are asked for again when the kernel tells of a change."};
+                                "When libvirt last told of something new about networks and interfaces, in seconds "
+                                "since 1970."};
 constexpr Metric collector_success{"virt_floor_scrape_collector_success", gauge,
                                    "Whether the figures of this scrape could be read: 1 if so, 0 if not."};
 constexpr Metric collector_took{"virt_floor_scrape_collector_duration_seconds", gauge,

@@ -180,7 +180,7 @@ def test_inventory_is_read_again_only_after_a_change(lab: Workbench) -> None:
         def read_at() -> float:
             return served.scrape().value("virt_floor_inventory_timestamp_seconds")
 
-        # For a while after a change, as after the start, it is read each time.
+        # After the start, what has no domain is asked for again some times.
         wait_until("it is not read again", lambda: read_at() == read_at(), seconds=20)
         known = read_at()
         network.create_port(nic := network.nic(floor=100))

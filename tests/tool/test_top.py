@@ -86,10 +86,11 @@ def test_guests_and_floors_are_seen_at_80_by_24(lab: Workbench, screen: Terminal
     lines = screen.lines()
     assert len(lines) <= 24 and max(map(len, lines)) <= 80
     assert screen.in_alternate_screen and not screen.has_cursor
-    assert row(screen, network.name)[1:4] == ["500", "8000", "0"]
-    assert row(screen, guest.name)[1:5] == [guest.device(floored), "500", "8000", "0"]
+    assert row(screen, network.name)[1:3] == ["500", "8000"]
+    assert row(screen, guest.name)[1:4] == [guest.device(floored), "500", "8000"]
+    assert float(row(screen, guest.name)[4]) < 50  # a guest that starts may hear a word
     assert row(screen, other.name)[2:5] == ["-", "-", "-"]
-    assert row(screen, "(without floor)")[3:6] == ["-", "8000", "0"]
+    assert row(screen, "(without floor)")[3:5] == ["-", "8000"]
 
 
 def test_rate_drops_and_history_follow_the_traffic(lab: Workbench, screen: Terminal) -> None:
