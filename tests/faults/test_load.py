@@ -333,7 +333,7 @@ def check_all_gone_afterwards(network: Network, tallies: list[Tally], before: di
     check_static(network)
     for port in known:
         delete_port(network, port)
-    wait_until("what the clients made is gone", lambda: belongings(network) == before)
+    wait_until("what the clients made is gone", lambda: belongings(network) == before, seconds=30)
     check_tree(network)
 
 
