@@ -59,6 +59,8 @@ public:
 
     // What floors may add up to: peak, or average where there is none.
     KilobytesPerSecond limit() const;
+    // The largest floor that would still be admitted; 0 also where guests that ran before have floors beyond the limit.
+    KilobytesPerSecond room() const;
     // What unfloored guests keep when the floors add up to the limit, for ARP and DHCP: one part in
     // 200 of the average, at least 1000 and at most 125000 bytes a second.
     BytesPerSecond reserve() const;

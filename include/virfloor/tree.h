@@ -23,6 +23,8 @@ namespace virfloor {
 
 // The queue below a class, best first.
 enum class Leaf { fq_codel, sfq, pfifo };
+// As the kernel has it.
+const char* name(Leaf leaf);
 
 // HTB's own parameters of a class (struct tc_htb_opt, include/uapi/linux/pkt_sched.h).
 struct Shape {
@@ -43,6 +45,8 @@ struct Class {
     bool operator==(const Class&) const = default;
 };
 
+// Where our filters are: behind all of libvirt's, which need u32 table 800: to be there.
+inline constexpr std::uint16_t our_preference = 10;
 // Where libvirt's QEMU driver and its nftables backend keep filters of their own.
 inline constexpr std::uint16_t libvirt_preference = 2;
 

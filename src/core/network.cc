@@ -86,6 +86,8 @@ KilobytesPerSecond Network::floor_of(const Sharing& sharing, const Port* without
     return largest;
 }
 
+KilobytesPerSecond Network::room() const { return floor_sum_ < limit() ? limit() - floor_sum_ : KilobytesPerSecond{}; }
+
 void Network::admit(MacAddress mac, KilobytesPerSecond floor, const Port* in_place_of) const
 {
     const auto sharing = by_mac_.find(mac);

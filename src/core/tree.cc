@@ -185,6 +185,8 @@ private:
 
 } // namespace
 
+const char* name(Leaf leaf) { return leaf == Leaf::fq_codel ? "fq_codel" : leaf == Leaf::sfq ? "sfq" : "pfifo"; }
+
 bool tells_of_an_address(const ForeignFilter& filter)
 {
     return filter.preference == libvirt_preference && filter.mac && filter.target;

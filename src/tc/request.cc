@@ -400,8 +400,6 @@ WordMask address_byte(MacKey key, unsigned index)
     return {offset, 0xff000000u >> 8 * (position - offset)};
 }
 
-const char* name(Leaf leaf) { return leaf == Leaf::fq_codel ? "fq_codel" : leaf == Leaf::sfq ? "sfq" : "pfifo"; }
-
 Message encode(const Request& request, int ifindex, MacKey key)
 {
     return std::visit(Encoder(request.verb, ifindex, key), request.object);

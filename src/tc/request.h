@@ -37,9 +37,6 @@ struct U32Handle {
 // Which of a frame's two addresses is looked up.
 enum class MacKey { destination, source };
 
-// Our filters' preference, behind all of libvirt's (libvirt_preference), which need u32 table 800: to be
-// there.
-inline constexpr std::uint16_t our_preference = 10;
 inline constexpr std::uint16_t reserved_table = 0x7fe;
 inline constexpr std::uint16_t first_root_table = 0x800;
 
@@ -130,8 +127,6 @@ struct WordMask {
     bool operator==(const WordMask&) const = default;
 };
 WordMask address_byte(MacKey key, unsigned index);
-
-const char* name(Leaf leaf);
 
 // ETH_P_ALL and ETH_P_IP, host byte order.
 inline constexpr std::uint16_t any_protocol = 0x0003;

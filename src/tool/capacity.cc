@@ -23,8 +23,7 @@ struct Capacity {
         const Network promise = promises(state);
         limit = promise.limit();
         promised = promise.floor_sum();
-        // Guests that ran before keep floors beyond a limit that is lower now.
-        free = promised < limit ? limit - promised : KilobytesPerSecond{};
+        free = promise.room();
     }
 };
 

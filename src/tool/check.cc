@@ -90,7 +90,7 @@ void tell_json(const Findings& findings)
 void tell(const Findings& findings)
 {
     for (const Difference& difference : findings.differences)
-        std::cout << format(_("network '%s': %s"), difference.network.c_str(), difference.text.c_str()) << '\n';
+        std::cout << sentence(difference) << '\n';
     const std::size_t count = findings.evidence.networks.size();
     if (findings.differences.empty() && findings.evidence.unknown.empty())
         std::cout << format(plural("%zu network with floors: all is as it should be",

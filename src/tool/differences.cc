@@ -12,9 +12,6 @@ namespace virfloor::tool {
 
 namespace {
 
-// Ours come after all of a lower preference.
-constexpr std::uint16_t our_preference = 10;
-
 std::string rate_text(KilobytesPerSecond rate) { return kilobytes_text(in_bytes(rate)); }
 
 class Comparison {
@@ -365,6 +362,11 @@ private:
 };
 
 } // namespace
+
+std::string sentence(const Difference& difference)
+{
+    return format(_("network '%s': %s"), difference.network.c_str(), difference.text.c_str());
+}
 
 std::vector<Difference> differences(const NetworkEvidence& evidence) { return Comparison(evidence).found(); }
 

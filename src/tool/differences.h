@@ -57,6 +57,9 @@ struct Difference {
     bool operator==(const Difference&) const = default;
 };
 
+// With the network's name.
+std::string sentence(const Difference& difference);
+
 std::vector<Difference> differences(const NetworkEvidence& evidence);
 
 // What the kernel's tree is to keep: by libvirt's ports, or by the status file where libvirt does not answer. Nothing

@@ -14,17 +14,7 @@ namespace virfloor::tool {
 
 namespace {
 
-std::string leaf_name(const Class& shown)
-{
-    if (shown.inner || !shown.leaf)
-        return "";
-    switch (*shown.leaf) {
-    case Leaf::fq_codel: return "fq_codel";
-    case Leaf::sfq: return "sfq";
-    case Leaf::pfifo: return "pfifo";
-    }
-    return "";
-}
+std::string leaf_name(const Class& shown) { return shown.inner || !shown.leaf ? "" : name(*shown.leaf); }
 
 // Interfaces with one address share a class.
 std::string label_of(ClassId id, const NetworkState& network)

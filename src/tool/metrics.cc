@@ -186,13 +186,12 @@ void add_interfaces(Families& families, const NetworkReading& reading, WideDrops
 void add_limits(Families& families, const NetworkState& state, const Labels& labels)
 {
     const Network network = promises(state);
-    const KilobytesPerSecond limit = network.limit(), promised = network.floor_sum();
     families.add(network_average, labels, in_bytes(state.limits.average).count);
     if (state.limits.peak)
         families.add(network_peak, labels, in_bytes(state.limits.peak).count);
-    families.add(network_limit, labels, in_bytes(limit).count);
-    families.add(network_promised, labels, in_bytes(promised).count);
-    families.add(network_free, labels, promised < limit ? in_bytes(limit - promised).count : 0);
+    families.add(network_limit, labels, in_bytes(network.limit()).count);
+    families.add(network_promised, labels, in_bytes(network.floor_sum()).count);
+    families.add(network_free, labels, in_bytes(network.room()).count);
     families.add(network_floors, labels, network.ports().size());
     families.add(network_interfaces, labels, state.interfaces.size());
 }

@@ -23,11 +23,6 @@ using Clock = std::chrono::steady_clock;
 constexpr std::uint64_t usual_patience = 30, most_patience = 3600; // seconds
 constexpr auto between_looks = std::chrono::milliseconds(50);
 
-std::string sentence(const Difference& difference)
-{
-    return format(_("network '%s': %s"), difference.network.c_str(), difference.text.c_str());
-}
-
 struct Findings {
     Evidence evidence;
     std::vector<Difference> wrong; // in the kernel

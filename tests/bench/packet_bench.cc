@@ -250,7 +250,7 @@ void add_flat_list(tc::Netlink& netlink, const Scene& scene)
         messages.push_back(
             tc::encode({tc::Verb::add, tc::U32Match{handle, mac, id}}, scene.ifindex, tc::MacKey::destination));
         auto* header = static_cast<tcmsg*>(NLMSG_DATA(messages.back().header()));
-        header->tcm_info = TC_H_MAKE((std::uint32_t{tc::our_preference} + list) << 16, htons(tc::any_protocol));
+        header->tcm_info = TC_H_MAKE((std::uint32_t{our_preference} + list) << 16, htons(tc::any_protocol));
     }
     for (const auto& answer : netlink.transact(messages))
         check(answer.error == 0, "flat list: " + std::string(std::strerror(answer.error)) + " " + answer.text);

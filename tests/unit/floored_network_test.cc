@@ -588,7 +588,7 @@ TEST_F(TendedNetworkTest, FollowsAGuestToAnotherAddress)
     EXPECT_EQ(tend(), 1);
     const auto of_ours = [this] {
         return std::count_if(kernel_.nodes.begin(), kernel_.nodes.end(), [](const auto& at) {
-            return at.second.preference == tc::our_preference && at.second.target == 0x10003;
+            return at.second.preference == our_preference && at.second.target == 0x10003;
         });
     };
     EXPECT_EQ(of_ours(), 2);
