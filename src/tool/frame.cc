@@ -101,23 +101,28 @@ std::vector<Column> choose_columns(const Rows& rows, std::size_t width)
 {
     const auto number = [&](Cell cell) { return longest(rows, cell, 7, 20); };
     // The most important first: a column as wide as this, or, where it is there already, as wide as it can become.
-    std::vector<Column> wishes{{Cell::name, 10}, {Cell::now, number(Cell::now)},     {Cell::floor, number(Cell::floor)},
-                               {Cell::use, 8},   {Cell::drops, number(Cell::drops)}, {Cell::ceil, number(Cell::ceil)},
-                               {Cell::last, 8}};
-    if (rows.several_networks)
-        wishes.push_back({Cell::network, longest(rows, Cell::network, 7, 15)});
-    wishes.insert(wishes.end(), {{Cell::name, longest(rows, Cell::name, 10, 40)},
-                                 {Cell::use, 14},
-                                 {Cell::device, longest(rows, Cell::device, 6, 15)},
-                                 {Cell::id, 6},
-                                 {Cell::mac, 17},
-                                 {Cell::use, 22},
-                                 {Cell::last, 30},
-                                 {Cell::use, 42},
-                                 {Cell::last, 60}});
+    const Column wishes[] = {{Cell::name, 10},
+                             {Cell::now, number(Cell::now)},
+                             {Cell::floor, number(Cell::floor)},
+                             {Cell::use, 8},
+                             {Cell::drops, number(Cell::drops)},
+                             {Cell::ceil, number(Cell::ceil)},
+                             {Cell::last, 8},
+                             {Cell::network, longest(rows, Cell::network, 7, 15)},
+                             {Cell::name, longest(rows, Cell::name, 10, 40)},
+                             {Cell::use, 14},
+                             {Cell::device, longest(rows, Cell::device, 6, 15)},
+                             {Cell::id, 6},
+                             {Cell::mac, 17},
+                             {Cell::use, 22},
+                             {Cell::last, 30},
+                             {Cell::use, 42},
+                             {Cell::last, 60}};
     std::vector<Column> chosen;
     std::size_t left = width + 1; // each has a gap behind it, the last one outside
     for (const Column& wish : wishes) {
+        if (wish.cell == Cell::network && !rows.several_networks)
+            continue;
         const auto at = std::ranges::find(chosen, wish.cell, &Column::cell);
         if (at != chosen.end()) {
             const std::size_t more = std::min(left, wish.width - std::min(wish.width, at->width));
