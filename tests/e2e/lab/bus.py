@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 from typing import Iterator
 
-from .commands import wait_until
+from .commands import run, wait_until
 
 SOCKET = pathlib.Path("/run/dbus/system_bus_socket")
 
@@ -53,3 +53,9 @@ def system_bus() -> Iterator[None]:
                 yield
         finally:
             SOCKET.unlink(missing_ok=True)
+
+
+def has_owner(name: str) -> bool:
+    """Whether there is a process of that name on the bus."""
+    call = ("--system", "--print-reply", "--dest=org.freedesktop.DBus", "/", "org.freedesktop.DBus.NameHasOwner")
+    return "true" in run("dbus-send", *call, f"string:{name}")

@@ -5,10 +5,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import itertools
 import pathlib
 import uuid
-from typing import Iterator, Optional
+from typing import Optional
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
@@ -123,7 +122,7 @@ class Network:
     name: str = ""
     services: bool = False  # DHCP and DNS, which are of no use to our guests
     bridge_options: str = ""  # more attributes of <bridge>
-    _numbers: Iterator[int] = dataclasses.field(default_factory=lambda: itertools.count(11), repr=False)
+    _last_number: int = dataclasses.field(default=10, repr=False)
 
     def __post_init__(self) -> None:
         self.name = self.name or f"test-net-{self.index}"
@@ -225,7 +224,8 @@ class Network:
         **inbound: object,
     ) -> Nic:
         """A new interface; its inbound values are keywords, as in nic(floor=500)."""
-        number = next(self._numbers)
+        self._last_number += 1
+        number = self._last_number
         mac = mac or f"52:54:00:{self.index:02x}:00:{number:02x}"
         return Nic(self, mac, number, inbound, outbound, raw_bandwidth)
 

@@ -12,7 +12,7 @@ import tempfile
 from typing import Iterator, Mapping, NamedTuple, Optional
 
 from . import daemon
-from .bus import system_bus
+from .bus import has_owner, system_bus
 from .commands import QEMU, run, wait_until
 
 LIBVIRTD_CONF = pathlib.Path("/etc/libvirt/libvirtd.conf")
@@ -88,15 +88,13 @@ class User:
 class AccessControl:
     """Who is there. The daemon that is started next asks polkit about each of their calls."""
 
-    def __init__(self, users: Mapping[str, Rights], log: pathlib.Path) -> None:
+    def __init__(self, users: Mapping[str, Rights]) -> None:
         self._uids = {name: FIRST_UID + i for i, name in enumerate(users)}
-        self._log = log
         self._polkitd: Optional[subprocess.Popen[bytes]] = None
 
     def start_polkitd(self) -> None:
-        with self._log.open("w") as output:
-            self._polkitd = subprocess.Popen([POLKITD], stdin=subprocess.DEVNULL, stdout=output, stderr=output)
-        wait_until("polkitd is on the bus", lambda: "Acquired the name" in self._log.read_text())
+        self._polkitd = subprocess.Popen([POLKITD], stdin=subprocess.DEVNULL)
+        wait_until("polkitd is on the bus", lambda: has_owner("org.freedesktop.PolicyKit1"))
 
     def stop_polkitd(self) -> None:
         if self._polkitd:
@@ -152,7 +150,7 @@ def access_control(users: Mapping[str, Rights]) -> Iterator[AccessControl]:
         stack.enter_context(_bound(folder / "none", OTHER_RULES))
 
         stack.enter_context(system_bus())
-        control = AccessControl(users, folder / "polkitd.log")
+        control = AccessControl(users)
         stack.callback(control.stop_polkitd)
         control.start_polkitd()
 
