@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <utility>
 
 namespace virfloor::tc {
 
@@ -36,6 +37,7 @@ Tree Translator::load(Picture picture)
     has_our_preference_ = picture.has_our_preference;
     libvirt_protocol_ = picture.libvirt_protocol;
     libvirt_root_table_ = picture.libvirt_root_table;
+    const std::vector<GuestFilter> guests_before = std::exchange(guests_, guest_filters(picture));
     libvirts_ = std::move(picture.libvirts);
     moved_ = false;
     has_reservation_ = picture.has_reservation;
@@ -50,10 +52,13 @@ Tree Translator::load(Picture picture)
         libvirt_protocol_.reset();
         libvirt_root_table_ = 0;
         libvirts_.clear();
+        guests_.clear();
+        tree.foreign = find_lost(guests_before);
         return tree;
     }
     foreign_ = picture.foreign;
     tree.foreign = std::move(picture.foreign);
+    std::ranges::move(find_lost(guests_before), std::back_inserter(tree.foreign));
     tree.classes = std::move(picture.classes);
     tree.filters = addresses_.load(picture.ours, picture.tables) && !must_give_way();
     if (tree.filters)
@@ -64,6 +69,42 @@ Tree Translator::load(Picture picture)
         leaf_ = catchment->second.leaf;
     tree.leaf = leaf_.value_or(Leaf::pfifo);
     return tree;
+}
+
+std::vector<Translator::GuestFilter> Translator::guest_filters(const Picture& picture)
+{
+    std::vector<GuestFilter> guests;
+    for (ForeignFilter seen : picture.foreign) {
+        if (!tells_of_an_address(seen))
+            continue;
+        const auto copy = std::ranges::find(picture.libvirts, U32Handle::from(seen.handle), &LibvirtFilter::handle);
+        if (copy == picture.libvirts.end())
+            continue;
+        GuestFilter guest{std::move(seen), *copy};
+        guest.copy.handle.table = first_root_table;
+        guest.seen.handle = guest.copy.handle.value();
+        guests.push_back(std::move(guest));
+    }
+    return guests;
+}
+
+// What of them went with the preference. Where that is as it should be, and a filter is not, libvirt deleted the filter
+// alone, since the guest has its own address again.
+std::vector<ForeignFilter> Translator::find_lost(const std::vector<GuestFilter>& before)
+{
+    std::vector<ForeignFilter> found;
+    lost_.clear();
+    if (!can_be_reserved())
+        return found;
+    for (const GuestFilter& guest : before) {
+        const auto is_there = [&guest](const LibvirtFilter& at) { return at.handle.node == guest.copy.handle.node; };
+        if (std::ranges::any_of(libvirts_, is_there))
+            continue;
+        guests_.push_back(guest);
+        lost_.push_back(guest.copy);
+        found.push_back(guest.seen);
+    }
+    return found;
 }
 
 std::vector<Reversible> Translator::translate(const Step& step)
@@ -154,25 +195,28 @@ bool Translator::others_can_be_moved() const
            libvirt_root_table_ != first_root_table && static_cast<std::size_t>(there) == libvirts_.size();
 }
 
+// Whether libvirt's preference can be made, or made anew, with the reservation and all of libvirt's filters.
+bool Translator::can_be_reserved() const
+{
+    if (others_can_be_moved())
+        return true;
+    // Nothing is left at libvirt's preference but its root table: the next who empties it takes it along.
+    const bool unguarded =
+        libvirt_protocol_ == libvirts.protocol && !has_reservation_ && !others_use_libvirt_preference();
+    return !others_use_u32() && (!libvirt_protocol_ || unguarded);
+}
+
 // u32's tables have one space of numbers for the whole qdisc, and the first preference to be made
 // gets the root table 800:, which libvirt must have. Where others have u32 filters that cannot be moved, it is
 // given away for good.
 bool Translator::must_give_way() const
 {
-    if (others_can_be_moved())
-        return true;
-    if (others_use_u32())
-        return false;
-    // Nothing is left at libvirt's preference but its root table: the next who empties it takes it along.
-    const bool unguarded =
-        libvirt_protocol_ == libvirts.protocol && !has_reservation_ && !others_use_libvirt_preference();
-    return !libvirt_protocol_ || unguarded || our_root_table_ == first_root_table;
+    return can_be_reserved() || (!others_use_u32() && our_root_table_ == first_root_table);
 }
 
 // Where ours must give way, ours goes, the reservation is made, and ours comes after it; libvirt's filters that are
-// moved come between the two. Where others
-// use libvirt's preference it has table 800: already; the reservation joins them, so that the
-// preference outlives their filters. Where others use u32 and that preference is not there, table 800:
+// moved, or were lost, come between the two. Where others use libvirt's preference it has table 800: already; the
+// reservation joins them, so that the preference outlives their filters. Where others use u32 and that preference is not there, table 800:
 // cannot be had before they are gone, and a reservation would be of no use. (Its table may still be
 // there, out of sight, from a preference that was deleted: it could not be made, either.)
 // A preference that is deleted leaves its tables behind as long as any u32 filter is there; so ours
@@ -206,6 +250,8 @@ std::vector<Reversible> Translator::add_filters()
         libvirt_protocol_ = libvirts.protocol;
         has_reservation_ = true;
         libvirt_root_table_ = first_root_table;
+        std::ranges::move(lost_, std::back_inserter(libvirts_));
+        lost_.clear();
         for (LibvirtFilter& filter : libvirts_) {
             filter.handle.table = first_root_table;
             requests.push_back({{Verb::add, filter}, {{Verb::remove, filter}}});

@@ -16,7 +16,8 @@ namespace virfloor::tc {
 
 class Translator {
 public:
-    // Starts again from what was read; says what of it is a tree of ours.
+    // Starts again from what was read; says what of it is a tree of ours. Libvirt's filters for addresses that guests
+    // took, and that went with its preference since the last time, are said to be there: AddFilters puts them back.
     Tree load(Picture picture);
 
     std::vector<Reversible> translate(const Step& step);
@@ -36,9 +37,18 @@ public:
     static constexpr U32Table revealing_table{reserved_table - 1, 256, {our_preference, any_protocol}};
 
 private:
+    // A filter of libvirt's for an address that a guest took, as others see it and with all that it is made of.
+    struct GuestFilter {
+        ForeignFilter seen;
+        LibvirtFilter copy;
+    };
+    static std::vector<GuestFilter> guest_filters(const Picture& picture);
+    std::vector<ForeignFilter> find_lost(const std::vector<GuestFilter>& before);
+
     std::vector<Reversible> add_root();
     std::vector<Reversible> add_filters();
     bool must_give_way() const;
+    bool can_be_reserved() const;
     bool others_use_u32() const;
     bool others_use_libvirt_preference() const;
     bool others_can_be_moved() const;
@@ -50,7 +60,9 @@ private:
     std::optional<std::uint16_t> libvirt_protocol_;
     std::uint16_t libvirt_root_table_ = 0;
     std::vector<LibvirtFilter> libvirts_;
-    bool moved_ = false; // since they were read
+    std::vector<GuestFilter> guests_; // there, or lost
+    std::vector<LibvirtFilter> lost_; // of guests_
+    bool moved_ = false;              // since they were read
     bool has_reservation_ = false;
     bool has_other_u32_ = false;
     std::vector<ForeignFilter> foreign_;

@@ -9,12 +9,6 @@ from lab.invariants import check_steering_of
 NEW_MAC = "52:54:00:aa:bb:cc"
 
 
-def of_libvirt(bridge: str) -> list[tuple[str, int]]:
-    """Address and class of its own filters, which are for IPv4 alone."""
-    filters = kernel.tc_filters(bridge)
-    return [(each.mac, each.class_id) for each in filters if each.preference == kernel.RESERVED_PREFERENCE]
-
-
 def test_guest_that_changes_its_address_keeps_its_floor(lab: Workbench, libvirtd) -> None:
     network = lab.network()
     nic = network.nic(floor=500)
@@ -24,7 +18,7 @@ def test_guest_that_changes_its_address_keeps_its_floor(lab: Workbench, libvirtd
     class_id, process = nic.class_id(), guest.pid()
 
     guest.change_mac(NEW_MAC)
-    wait_until("libvirt follows", lambda: of_libvirt(network.bridge) == [(NEW_MAC, class_id)])
+    wait_until("libvirt follows", lambda: kernel.guest_filters(network.bridge) == [(NEW_MAC, class_id)])
     run("ip", "neigh", "flush", "dev", network.bridge)
     wait_until("it answers under its new address", guest.answers)
 
@@ -35,7 +29,11 @@ def test_guest_that_changes_its_address_keeps_its_floor(lab: Workbench, libvirtd
         libvirtd.kill9()
         libvirtd.start()
 
-    for event in (lambda: None, restart, crash, libvirtd.reload):
+    def delete_preference() -> None:
+        run("tc", "filter", "del", "dev", network.bridge, "prio", "2")
+        wait_until("libvirt's filter is back", lambda: kernel.guest_filters(network.bridge) == [(NEW_MAC, class_id)])
+
+    for event in (lambda: None, restart, crash, libvirtd.reload, delete_preference):
         event()
         wait_until("it runs", guest.is_running)
         assert guest.pid() == process
@@ -44,15 +42,15 @@ def test_guest_that_changes_its_address_keeps_its_floor(lab: Workbench, libvirtd
         assert guest.answers()
 
     guest.change_mac(nic.mac)
-    wait_until("our filter is enough", lambda: not of_libvirt(network.bridge))
+    wait_until("our filter is enough", lambda: not kernel.guest_filters(network.bridge))
     check_tree(network, eventually=True)
 
     guest.change_mac(NEW_MAC)
-    wait_until("libvirt follows", lambda: of_libvirt(network.bridge) == [(NEW_MAC, class_id)])
+    wait_until("libvirt follows", lambda: kernel.guest_filters(network.bridge) == [(NEW_MAC, class_id)])
     log = libvirtd.log_size()
     lab.lxc(network.nic(floor=300))
     check_tree(network, eventually=True)
     guest.destroy()
     check_tree(network)
-    assert not of_libvirt(network.bridge)
+    assert not kernel.guest_filters(network.bridge)
     assert "somebody else" not in libvirtd.log_since(log)

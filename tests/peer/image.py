@@ -29,14 +29,12 @@ PACKAGES = (
     "python3", "python3-libvirt", "python3-pytest",
     "linux-image-cloud-amd64", "initramfs-tools",
 )  # fmt: skip
-SUITES = {
-    "bookworm": (),
-    # libvirt's drivers are packages of their own there, and it knows two kinds of firewall.
-    "trixie": (
-        "libvirt-daemon-driver-network", "libvirt-daemon-driver-nwfilter", "libvirt-daemon-log",
-        "nftables", "firewalld", "dbus-daemon",
-    ),
-}  # fmt: skip
+# From trixie on libvirt's drivers are packages of their own, and it knows two kinds of firewall.
+LATER_PACKAGES = (
+    "libvirt-daemon-driver-network", "libvirt-daemon-driver-nwfilter", "libvirt-daemon-log",
+    "nftables", "firewalld", "dbus-daemon",
+)  # fmt: skip
+SUITES = {"bookworm": (), "trixie": LATER_PACKAGES, "sid": LATER_PACKAGES}
 
 FILES = {
     "etc/dpkg/dpkg.cfg.d/small": (
@@ -123,7 +121,7 @@ def _sources(suite: str) -> list[str]:
     lines = []
     for uri, codename, part in map(str.split, targets.stdout.splitlines()):
         name, dash, kind = codename.partition("-")
-        if name == own:
+        if name == own and not (dash and suite == "sid"):  # which has no suites beside it
             lines.append(f"deb {uri} {suite}{dash}{kind} {part}")
     return sorted(dict.fromkeys(lines), key=lambda line: line.split()[2])
 

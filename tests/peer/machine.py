@@ -58,7 +58,7 @@ def _write_share(path: pathlib.Path, command: Sequence[str], build: pathlib.Path
             archive.add(TESTS / folder, f"tests/{folder}", filter=_without_byte_code)
         archive.add(arguments, "command")
         archive.add(build / "src/plugin" / MODULE, f"drivers/{MODULE}")
-        for pattern in ("tests/e2e/*.so", "tests/bench/bench-traffic"):
+        for pattern in ("tests/e2e/*.so", "tests/bench/bench-traffic", "guest"):
             for path in build.glob(pattern):
                 archive.add(path, f"build/{path.relative_to(build)}")
 

@@ -13,6 +13,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <optional>
+#include <vector>
 
 namespace virfloor::tc {
 namespace {
@@ -416,6 +418,113 @@ TEST_F(FirewallReload, LibvirtsFilterOutlivesEachRefusedMessage)
             break; // past the last message
     }
     EXPECT_GT(failed, 20u);
+}
+
+class GuestFilters : public FirewallReload {
+protected:
+    static constexpr unsigned taken = 0x123456;
+    // A guest takes an address, and libvirt's QEMU driver leads it to its class.
+    void SetUp() override
+    {
+        FirewallReload::SetUp();
+        kernel_.add_u32(2, ETH_P_IP, mac(taken), 0x10003);
+        reconcile();
+        ASSERT_EQ(steered(), ClassId{3});
+    }
+    std::optional<ClassId> steered()
+    {
+        const auto steering = DeviceTree(netlink_, "virbr7", Direction::inbound).read().steering;
+        const auto at = steering.find(mac(taken));
+        return at == steering.end() ? std::nullopt : std::optional(at->second);
+    }
+    std::vector<std::uint32_t> of_libvirt() const
+    {
+        std::vector<std::uint32_t> handles;
+        for (const auto& [handle, at] : kernel_.nodes)
+            if (at.preference == 2 && at.target == 0x10003)
+                handles.push_back(handle);
+        return handles;
+    }
+    void expect_kept()
+    {
+        EXPECT_GT(reconcile(), 0u);
+        EXPECT_THAT(of_libvirt(), testing::ElementsAre(0x80000801u));
+        EXPECT_EQ(steered(), ClassId{3});
+        EXPECT_EQ(reconcile(), 0u);
+        expect_in_step();
+    }
+};
+
+TEST_F(GuestFilters, AreKeptWhenTheirPreferenceIsMadeAnew)
+{
+    for (int i = 0; i < 3; ++i) {
+        reload();
+        ASSERT_TRUE(of_libvirt().empty());
+        expect_kept();
+    }
+}
+
+TEST_F(GuestFilters, AreKeptWhenTheirPreferenceIsDeleted)
+{
+    kernel_.remove_preference(2);
+    expect_kept();
+}
+
+TEST_F(GuestFilters, AreKeptWhenTheTreeIsDeleted)
+{
+    kernel_.clear();
+    expect_kept();
+}
+
+TEST_F(GuestFilters, AreKeptThoughTheirReturnIsRefusedAtFirst)
+{
+    reload();
+    kernel_.heal();
+    kernel_.fail_at(4, EPERM, "no");
+    EXPECT_THROW(reconcile(), Error);
+    kernel_.heal();
+    expect_kept();
+}
+
+TEST_F(GuestFilters, DoNotComeBackWhenTheyWentAlone)
+{
+    kernel_.nodes.erase(0x80000801);
+    EXPECT_EQ(reconcile(), 1u);
+    reload();
+    EXPECT_GT(reconcile(), 0u);
+    EXPECT_TRUE(of_libvirt().empty());
+    EXPECT_EQ(steered(), std::nullopt);
+}
+
+TEST_F(GuestFilters, GoWithTheirGuestInTheSameChange)
+{
+    reload();
+    network_.unplug(uuid(1));
+    EXPECT_NO_THROW(reconcile());
+    EXPECT_TRUE(of_libvirt().empty());
+    EXPECT_EQ(steered(), std::nullopt);
+    EXPECT_EQ(reconcile(), 0u);
+    expect_in_step();
+}
+
+TEST_F(GuestFilters, GiveWayToNewOnesOfTheSameNumber)
+{
+    reload();
+    kernel_.add_u32(2, ETH_P_IP, mac(taken + 1), 0x10003);
+    EXPECT_GT(reconcile(), 0u);
+    EXPECT_THAT(of_libvirt(), testing::ElementsAre(0x80000801u));
+    EXPECT_EQ(steered(), std::nullopt);
+    expect_in_step();
+}
+
+TEST_F(GuestFilters, AreForgottenWhereTheReservationCannotBe)
+{
+    kernel_.add_u32(3, ETH_P_IP, mac(0x654321), 0x10002);
+    kernel_.remove_preference(2);
+    reconcile();
+    EXPECT_TRUE(of_libvirt().empty());
+    EXPECT_EQ(steered(), std::nullopt);
+    expect_in_step();
 }
 
 // Other filters there, as far as they are known, are moved, too.

@@ -163,6 +163,13 @@ def tc_filters(device: str) -> list[Filter]:
     return found
 
 
+def guest_filters(device: str) -> list[tuple[str, int]]:
+    """Address and class of libvirt's own filters for addresses that guests took, which are for IPv4 alone."""
+    return [
+        (each.mac, each.class_id) for each in tc_filters(device) if each.preference == RESERVED_PREFERENCE and each.mac
+    ]
+
+
 def _matched_mac(filter_text: str) -> str:
     matches = {(mask, at): value for value, mask, at in re.findall(r"match (\w+)/(\w+) at (-?\d+)", filter_text)}
     if matches.get(("0000ffff", "-4")) == "00000800":
