@@ -3,6 +3,7 @@
 
 import os
 import pathlib
+import re
 import shutil
 from typing import Callable, Iterator
 
@@ -28,6 +29,7 @@ MODULE = BUILD / "src/plugin/libvirt_driver_network.so"
 FAKE_VERSION = BUILD / "tests/e2e/fake_version.so"
 LACKING = BUILD / "tests/e2e/lacking.so"
 ODD_TABLE = BUILD / "tests/e2e/odd_table.so"
+OLDEST_LIBVIRT = (7, 8, 0)
 
 
 def test_unknown_version_leaves_the_stock_driver_as_it_is(lab: Workbench, libvirtd) -> None:
@@ -75,7 +77,10 @@ def test_table_that_looks_wrong_leaves_the_stock_driver_as_it_is(lab: Workbench,
 def test_module_has_one_door_and_no_tie_to_a_version() -> None:
     exported = run("nm", "--dynamic", "--defined-only", str(MODULE)).split()[2::3]
     assert exported == ["networkRegister"], exported
-    assert "LIBVIRT_PRIVATE" not in run("nm", "--dynamic", "--with-symbol-versions", str(MODULE))
+    symbols = run("nm", "--dynamic", "--with-symbol-versions", str(MODULE))
+    assert "LIBVIRT_PRIVATE" not in symbols
+    versions = [tuple(map(int, version)) for version in re.findall(r"@LIBVIRT_(\d+)\.(\d+)\.(\d+)", symbols)]
+    assert versions and max(versions) <= OLDEST_LIBVIRT
     assert "libxml2" not in run("readelf", "--dynamic", str(MODULE))  # libvirt's own, whichever it is
 
 

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Iterator
 
+import libvirt
 import pytest
 from lab import (
     CATCHMENT,
@@ -230,3 +231,20 @@ def test_outbound_limit_of_a_network_stays_as_with_stock(lab: Workbench, libvirt
     check_tree(network)
     assert "<outbound average='3000'" in network.dumpxml().replace('"', "'")
     assert any(qdisc["kind"] == "ingress" for qdisc in kernel.tc_qdiscs(network.bridge))
+
+
+@pytest.mark.skipif(libvirt.getVersion() < 9_007_000, reason="networks have metadata from libvirt 9.7 on")
+def test_metadata_goes_to_the_stock_driver(lab: Workbench, libvirtd) -> None:
+    """By the two entries at the end of the driver's table that older versions lack."""
+    network = lab.network()
+    lab.lxc(network.nic(floor=500))
+    uri, words = "http://tenants.example/ns", "two words"
+    virsh("net-metadata", network.name, uri, "--key", "t", "--set", "<tenant id='7'/>", "--live", "--config")
+    virsh("net-desc", network.name, "--live", "--title", words)
+    for _ in range(2):
+        assert 'id="7"' in virsh("net-metadata", network.name, uri).replace("'", '"')
+        assert words in virsh("net-desc", network.name, "--title")
+        check_tree(network)
+        libvirtd.restart()
+    virsh("net-metadata", network.name, uri, "--remove", "--live", "--config")
+    assert "tenant" not in virsh("net-metadata", network.name, uri)

@@ -84,12 +84,13 @@ class Image:
                 path.write_text(text)
                 path.chmod(0o755 if name in EXECUTABLE else 0o644)
             (root / "etc/apt/sources.list").write_text("\n".join(sources) + "\n")
+            update = "apt-get update --quiet -o Acquire::Check-Valid-Until=false"  # the mirror may be behind
             install = "apt-get install --yes --quiet --no-install-recommends"
             self._isolated(
                 log, "bash", "-ec",
                 'mount -t proc proc "$0/proc"; export DEBIAN_FRONTEND=noninteractive;'
                 ' chroot "$0" bash -ec'
-                f' "apt-get update --quiet; {install} $*; apt-get clean; rm -rf /var/lib/apt/lists/*"',
+                f' "{update}; {install} $*; apt-get clean; rm -rf /var/lib/apt/lists/*"',
                 str(root), *PACKAGES, *SUITES[self.suite],
             )  # fmt: skip
             for part, target in (("vmlinuz", self.kernel), ("initrd.img", self.initrd)):
