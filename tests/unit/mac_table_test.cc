@@ -190,7 +190,7 @@ protected:
         std::shuffle(order.begin(), order.end(), random_);
         for (std::size_t i = 0; i < order.size(); ++i) {
             erase(order[i]);
-            if (i % 512 == 100)
+            if (i % 1024 == 100)
                 expect_sound();
             if (HasFatalFailure())
                 return;
@@ -401,12 +401,16 @@ TEST_F(MacTables, AFullBucketIsRefused)
     std::set<std::uint16_t> taken;
     for (std::uint16_t i = 2; i < 0x7fe; ++i)
         taken.insert(i);
+    insert(mac(0x800 << 8), 3);
+    MacTable::Dump dump = kernel_.dump();
+    for (unsigned i = 1; i < 0x7ff; ++i) {
+        dump.matches.push_back(dump.matches.front());
+        dump.matches.back().handle.node = static_cast<std::uint16_t>(i + 1);
+        dump.matches.back().mac = mac(i << 8);
+    }
     MacTable table;
-    table.load({}, taken);
-    table.create(true);
-    for (unsigned i = 1; i < 0x800; ++i)
-        table.insert(mac(i << 8), {3});
-    EXPECT_REFUSED(operation_invalid, table.insert(mac(0x800 << 8), {3}));
+    ASSERT_TRUE(table.load(dump, taken));
+    EXPECT_REFUSED(operation_invalid, table.insert(mac(0x7ff << 8), {3}));
 }
 
 // --- what is not a state that the class leaves behind
