@@ -97,19 +97,18 @@ std::optional<LibvirtFilter::Checksum> checksum(nlattr* actions)
     return LibvirtFilter::Checksum{parameters->update_flags, parameters->action};
 }
 
-// What a u32 filter is made of; nothing if there is more to it than libvirt's have.
-std::optional<LibvirtFilter> copy_of(U32Handle handle, Preference place, const std::vector<nlattr*>& options)
+// What a u32 filter with so many keys is made of; nothing if there is more to it than libvirt's have.
+std::optional<LibvirtFilter> copy_of(U32Handle handle, Preference place, std::size_t keys,
+                                     const std::vector<nlattr*>& options)
 {
-    const auto selected = selector(options[TCA_U32_SEL]);
     const bool more =
         options[TCA_U32_LINK] || options[TCA_U32_INDEV] || options[TCA_U32_POLICE] || options[TCA_U32_MARK] ||
         value<std::uint32_t>(options[TCA_U32_FLAGS]).value_or(0) & (TCA_CLS_FLAGS_SKIP_HW | TCA_CLS_FLAGS_SKIP_SW);
-    if (!selected || selected->keys.size() > LibvirtFilter::most_keys || more || handle.table < first_root_table ||
-        handle.bucket != 0)
+    if (keys > LibvirtFilter::most_keys || more || handle.table < first_root_table || handle.bucket != 0)
         return {};
     LibvirtFilter copy{handle, place, {}, value<std::uint32_t>(options[TCA_U32_CLASSID]), {}};
     const auto* bytes = static_cast<const unsigned char*>(nla_data(options[TCA_U32_SEL]));
-    copy.selector.assign(bytes, bytes + sizeof(tc_u32_sel) + selected->keys.size() * sizeof(tc_u32_key));
+    copy.selector.assign(bytes, bytes + sizeof(tc_u32_sel) + keys * sizeof(tc_u32_key));
     if (options[TCA_U32_ACT]) {
         copy.checksum = checksum(options[TCA_U32_ACT]);
         if (!copy.checksum)
@@ -202,13 +201,23 @@ private:
             if (const auto target = value<std::uint32_t>((*options)[class_attribute(object.kind)]))
                 foreign.target = class_of_ours(*target);
             if (object.kind == "u32")
-                if (const auto selected = selector((*options)[TCA_U32_SEL]))
-                    foreign.mac = matched_address(selected->keys, key_);
-            if (object.kind == "u32" && preference == libvirt_preference)
-                if (auto copy = copy_of(handle, {preference, protocol}, *options))
-                    picture_.libvirts.push_back(std::move(*copy));
+                u32_of_others(foreign, *options);
         }
         picture_.foreign.push_back(foreign);
+    }
+
+    // Which address it matches; at libvirt's preference, all that it is made of.
+    void u32_of_others(ForeignFilter& filter, const std::vector<nlattr*>& options)
+    {
+        const auto selected = selector(options[TCA_U32_SEL]);
+        if (!selected)
+            return;
+        filter.mac = matched_address(selected->keys, key_);
+        if (filter.preference != libvirt_preference)
+            return;
+        if (auto copy = copy_of(U32Handle::from(filter.handle), {filter.preference, filter.protocol},
+                                selected->keys.size(), options))
+            picture_.libvirts.push_back(std::move(*copy));
     }
 
     void table(std::uint16_t preference, U32Handle handle, const std::optional<std::vector<nlattr*>>& options)

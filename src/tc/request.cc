@@ -347,7 +347,7 @@ public:
         for (const unsigned char byte : copied.selector)
             text += join(byte < 0x10 ? "0" : "", hex(byte));
         if (copied.target)
-            text += join(" flowid 1:", hex(*copied.target & 0xffff));
+            text += join(" flowid ", class_name({static_cast<std::uint16_t>(*copied.target)}));
         return text + (copied.checksum ? join(" action csum ", hex(copied.checksum->headers)) : "");
     }
 

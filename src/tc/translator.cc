@@ -34,6 +34,8 @@ Tree Translator::load(Picture picture)
                 root->second.default_class == catchment_class.minor;
     // A default qdisc has no handle, and gives way by itself.
     other_root_ = !tree.root && root != picture.qdiscs.end() && root->second.handle != 0;
+    if (!tree.root)
+        picture = {}; // all below another root goes with it
     has_our_preference_ = picture.has_our_preference;
     libvirt_protocol_ = picture.libvirt_protocol;
     libvirt_root_table_ = picture.libvirt_root_table;
@@ -44,18 +46,7 @@ Tree Translator::load(Picture picture)
     has_other_u32_ = picture.has_other_u32;
     our_root_table_ = picture.our_root_table;
     our_nodes_ = std::move(picture.our_nodes);
-    addresses_ = {};
-    foreign_.clear();
     leaf_.reset();
-    if (!tree.root) {
-        has_our_preference_ = has_reservation_ = has_other_u32_ = false;
-        libvirt_protocol_.reset();
-        libvirt_root_table_ = 0;
-        libvirts_.clear();
-        guests_.clear();
-        tree.foreign = find_lost(guests_before);
-        return tree;
-    }
     foreign_ = picture.foreign;
     tree.foreign = std::move(picture.foreign);
     std::ranges::move(find_lost(guests_before), std::back_inserter(tree.foreign));
@@ -74,13 +65,13 @@ Tree Translator::load(Picture picture)
 std::vector<Translator::GuestFilter> Translator::guest_filters(const Picture& picture)
 {
     std::vector<GuestFilter> guests;
-    for (ForeignFilter seen : picture.foreign) {
+    for (const ForeignFilter& seen : picture.foreign) {
         if (!tells_of_an_address(seen))
             continue;
         const auto copy = std::ranges::find(picture.libvirts, U32Handle::from(seen.handle), &LibvirtFilter::handle);
         if (copy == picture.libvirts.end())
             continue;
-        GuestFilter guest{std::move(seen), *copy};
+        GuestFilter guest{seen, *copy};
         guest.copy.handle.table = first_root_table;
         guest.seen.handle = guest.copy.handle.value();
         guests.push_back(std::move(guest));
@@ -216,9 +207,9 @@ bool Translator::must_give_way() const
 
 // Where ours must give way, ours goes, the reservation is made, and ours comes after it; libvirt's filters that are
 // moved, or were lost, come between the two. Where others use libvirt's preference it has table 800: already; the
-// reservation joins them, so that the preference outlives their filters. Where others use u32 and that preference is not there, table 800:
-// cannot be had before they are gone, and a reservation would be of no use. (Its table may still be
-// there, out of sight, from a preference that was deleted: it could not be made, either.)
+// reservation joins them, so that the preference outlives their filters. Where others use u32 and that preference is
+// not there, table 800: cannot be had before they are gone, and a reservation would be of no use. (Its table may still
+// be there, out of sight, from a preference that was deleted: it could not be made, either.)
 // A preference that is deleted leaves its tables behind as long as any u32 filter is there; so ours
 // is emptied node by node where others have some.
 std::vector<Reversible> Translator::add_filters()

@@ -427,6 +427,21 @@ void FakeKernel::u32(const nlmsghdr& message, std::uint16_t preference, std::uin
         throw Refused{EEXIST, "Filter already exists"};
 }
 
+namespace {
+
+Datagram selector(const std::vector<tc_u32_key>& keys)
+{
+    tc_u32_sel head{};
+    head.flags = TC_U32_TERMINAL;
+    head.nkeys = static_cast<unsigned char>(keys.size());
+    Datagram body(sizeof head + keys.size() * sizeof(tc_u32_key));
+    std::memcpy(body.data(), &head, sizeof head);
+    std::memcpy(body.data() + sizeof head, keys.data(), keys.size() * sizeof(tc_u32_key));
+    return body;
+}
+
+} // namespace
+
 void FakeKernel::add_u32(std::uint16_t preference, std::uint16_t protocol, MacAddress mac, std::uint32_t target)
 {
     add_preference(preference, "u32", protocol);
@@ -434,16 +449,9 @@ void FakeKernel::add_u32(std::uint16_t preference, std::uint16_t protocol, MacAd
     while (nodes.contains(handle))
         ++handle;
     const auto& b = mac.bytes;
-    tc_u32_sel selector{};
-    selector.flags = TC_U32_TERMINAL;
-    selector.nkeys = 2;
-    tc_u32_key keys[2]{};
-    keys[0] = {htonl(0xffffffff), htonl(static_cast<std::uint32_t>(b[2] << 24 | b[3] << 16 | b[4] << 8 | b[5])), -12,
-               0};
-    keys[1] = {htonl(0xffff), htonl(static_cast<std::uint32_t>(b[0] << 8 | b[1])), -16, 0};
-    Datagram body(sizeof selector + sizeof keys);
-    std::memcpy(body.data(), &selector, sizeof selector);
-    std::memcpy(body.data() + sizeof selector, keys, sizeof keys);
+    const std::uint32_t first = static_cast<std::uint32_t>(b[0] << 8 | b[1]),
+                        rest = static_cast<std::uint32_t>(b[2] << 24 | b[3] << 16 | b[4] << 8 | b[5]);
+    const auto body = selector({{htonl(0xffffffff), htonl(rest), -12, 0}, {htonl(0xffff), htonl(first), -16, 0}});
     nodes[handle] = {preference, target, 0, body, "u32", {}};
 }
 
@@ -451,13 +459,7 @@ std::uint32_t FakeKernel::add_checksum_filter()
 {
     add_preference(2, "u32", ETH_P_IP);
     const std::uint32_t handle = std::uint32_t{preferences.at(2).root} << 20 | 0x800;
-    tc_u32_sel selector{};
-    selector.flags = TC_U32_TERMINAL;
-    selector.nkeys = 1;
-    const tc_u32_key key{htonl(0xffff), htonl(68), 20, 0};
-    Datagram body(sizeof selector + sizeof key);
-    std::memcpy(body.data(), &selector, sizeof selector);
-    std::memcpy(body.data() + sizeof selector, &key, sizeof key);
+    const auto body = selector({{htonl(0xffff), htonl(68), 20, 0}});
     nodes[handle] = {2, 0, 0, body, "u32", TCA_CSUM_UPDATE_FLAG_IPV4HDR | TCA_CSUM_UPDATE_FLAG_UDP};
     return handle;
 }

@@ -186,12 +186,13 @@ const LibvirtFilter qemus{{0, 0, 3}, {2, ip_protocol}, {1, 2, 3, 4}, 0x10003, {}
 TEST(Encode, LibvirtFilter)
 {
     const auto selector = Bytes_{}.u8(1).u8(2).u8(3).u8(4);
+    const auto u32 = Bytes_{}.u8('u').u8('3').u8('2').u8(0);
     const auto csum = Bytes_{}.u32(0).u32(0).u32(0xffffffff).u32(0).u32(0).u32(17); // struct tc_csum
     expect_message(
         {Verb::add, dhcp},
         {RTM_NEWTFILTER, create, 0x10000, 0x80000800, place(2, ETH_P_IP),
          Bytes_{}
-             .attribute(TCA_KIND, Bytes_{}.u8('u').u8('3').u8('2').u8(0))
+             .attribute(TCA_KIND, u32)
              .attribute(TCA_OPTIONS | NLA_F_NESTED,
                         Bytes_{}
                             .attribute(TCA_U32_SEL, selector)
@@ -206,11 +207,11 @@ TEST(Encode, LibvirtFilter)
         {Verb::add, qemus},
         {RTM_NEWTFILTER, create, 0x10000, 3, place(2, ETH_P_IP),
          Bytes_{}
-             .attribute(TCA_KIND, Bytes_{}.u8('u').u8('3').u8('2').u8(0))
+             .attribute(TCA_KIND, u32)
              .attribute(TCA_OPTIONS | NLA_F_NESTED,
                         Bytes_{}.attribute(TCA_U32_CLASSID, Bytes_{}.u32(0x10003)).attribute(TCA_U32_SEL, selector))});
-    expect_message({Verb::remove, qemus}, {RTM_DELTFILTER, plain, 0x10000, 3, place(2, ETH_P_IP),
-                                           Bytes_{}.attribute(TCA_KIND, Bytes_{}.u8('u').u8('3').u8('2').u8(0))});
+    expect_message({Verb::remove, qemus},
+                   {RTM_DELTFILTER, plain, 0x10000, 3, place(2, ETH_P_IP), Bytes_{}.attribute(TCA_KIND, u32)});
 }
 
 TEST(Encode, TheLongestLibvirtFilterHasRoom)
