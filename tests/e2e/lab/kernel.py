@@ -63,6 +63,11 @@ class Filter:
     class_id: int
     mac: str  # that it matches; empty if it does not match one whole address and nothing else but IPv4
 
+    @property
+    def is_for_guest(self) -> bool:
+        """libvirt's own, for an address that a guest took; for IPv4 alone."""
+        return self.preference == RESERVED_PREFERENCE and self.mac != ""
+
 
 def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
     while len(data) >= 4:
@@ -164,10 +169,8 @@ def tc_filters(device: str) -> list[Filter]:
 
 
 def guest_filters(device: str) -> list[tuple[str, int]]:
-    """Address and class of libvirt's own filters for addresses that guests took, which are for IPv4 alone."""
-    return [
-        (each.mac, each.class_id) for each in tc_filters(device) if each.preference == RESERVED_PREFERENCE and each.mac
-    ]
+    """Address and class of libvirt's own."""
+    return [(each.mac, each.class_id) for each in tc_filters(device) if each.is_for_guest]
 
 
 def _matched_mac(filter_text: str) -> str:
