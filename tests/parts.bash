@@ -267,6 +267,12 @@ print(total - failures - errors - skipped, failures + errors)
 EOT
 }
 
+# add_junit REPORT: one that is not there is a failure.
+add_junit() {
+    # shellcheck disable=SC2046  # two numbers
+    add_counts $(junit_counts "$1" || echo 0 1)
+}
+
 # A kernel and a shell for guests that really run, unpacked, not installed.
 readonly guest_modules=(virtio_ring virtio virtio_pci_legacy_dev virtio_pci_modern_dev virtio_pci
     failover net_failover virtio_net)
@@ -312,8 +318,7 @@ sandbox_pytest() {
     rm -f "$report"
     (build sandbox && sandbox_python -m pytest -p no:cacheprovider --junitxml="$report" \
         "$PWD/$folder" "$@" </dev/null) || true
-    # shellcheck disable=SC2046  # two numbers
-    add_counts $(junit_counts "$report" || echo 0 1)
+    add_junit "$report"
 }
 
 test_e2e() {
@@ -378,8 +383,7 @@ host_pytest() {
     setpriv --pdeathsig TERM tests/package/machine "$root" "$results" "$PWD" "$debs" -- \
         /usr/bin/env PACKAGES="$debs" "$python" -B -m pytest -p no:cacheprovider \
         --junitxml="$results/junit.xml" "$PWD/tests/package/$file" </dev/null || cat "$results/output"
-    # shellcheck disable=SC2046  # two numbers
-    add_counts $(junit_counts "$results/junit.xml" || echo 0 1)
+    add_junit "$results/junit.xml"
 }
 
 # meson.build and the package say the same.
@@ -448,8 +452,7 @@ in_machine() {
     (build sandbox && "$python" -B tests/peer/machine.py "$suite" "$build_dir" "$results" 1800 \
         env "PYTEST_ADDOPTS=${PYTEST_ADDOPTS:-}" "$python" -m pytest -p no:cacheprovider \
         --junitxml=/results/junit.xml "/share/tests/$part") || true
-    # shellcheck disable=SC2046  # two numbers
-    add_counts $(junit_counts "$results/junit.xml" || echo 0 1)
+    add_junit "$results/junit.xml"
 }
 
 # What needs Debian's kernel, and stock's tree as it is there.
@@ -488,8 +491,7 @@ release_e2e() {
     [[ ! $4 ]] || select="-k '${4//$'\n'/ }'"
     rm -f "$folder/e2e.xml"
     PYTEST_ADDOPTS="$select ${PYTEST_ADDOPTS:-}" in_release "$suite" "$how" "$folder" test e2e || true
-    # shellcheck disable=SC2046  # two numbers
-    add_counts $(junit_counts "$folder/e2e.xml" || echo 0 1)
+    add_junit "$folder/e2e.xml"
 }
 
 # prepare_builds FOLDER: what the e2e tests want of a build, without what would make them build it again;

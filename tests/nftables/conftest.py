@@ -7,7 +7,7 @@ from typing import Iterator
 
 import pytest
 
-pytest.register_assert_rewrite("lab")
+pytest.register_assert_rewrite("lab", "rules")
 pytest_plugins = ["lab.fixtures"]
 
 CONFIG = pathlib.Path("/etc/libvirt/network.conf")

@@ -6,7 +6,7 @@ the guest's class by a filter at preference 2, which its nftables backend delete
 from lab import Workbench, check_tree, kernel, wait_until
 from lab.invariants import check_steering_of
 
-from test_reload import EVENTS, check_checksum_filter, deleted_and_made_again
+from rules import EVENTS, check_checksum_filter, deleted_and_made_again
 
 NEW_MAC = "52:54:00:aa:bb:cc"
 
